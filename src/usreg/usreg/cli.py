@@ -1,0 +1,308 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The `usreg` command. Each command is one call of the library; the heavy imports wait until a command needs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .errors import ConfigError, UsregError
+
+_PLAIN = {"no_args_is_help": True, "add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": None}
+app = typer.Typer(help="Register live ultrasound to a volume. Research use only.", **_PLAIN)
+bench_app = typer.Typer(help="Measure against a peer in the same run.", **_PLAIN)
+simulate_app = typer.Typer(help="Make sessions whose truth is known.", **_PLAIN)
+app.add_typer(bench_app, name="bench")
+app.add_typer(simulate_app, name="simulate")
+
+Progress = Callable[[int, int], None]
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Frames = Annotated[str, typer.Option(help="Frames A:B:S as a Python slice, for example 0:80:2.")]
+CalibrationFile = Annotated[Path, typer.Option(help="Calibration: YAML or PLUS device-set XML.")]
+
+
+@app.command()
+def info(file: Path, as_json: JsonFlag = False) -> None:
+    """Tell what a sequence, bag, volume or calibration holds: frames, sizes, transforms, rate, gaps."""
+    from .data.describe import describe
+
+    _show(describe(file), as_json, title=file.name)
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="IN")],
+    target: Annotated[Path, typer.Argument(metavar="OUT")],
+    calibration: Annotated[Path | None, typer.Option(help="Calibration, where IN does not carry it.")] = None,
+) -> None:
+    """Convert a PLUS sequence to a bag, a bag to a PLUS sequence, or one sequence format to another."""
+    from .data.convert import convert_file
+
+    with _progress("converting") as progress:
+        for line in convert_file(source, target, calibration, progress=progress):
+            typer.echo(line)
+
+
+@app.command()
+def reconstruct(
+    sequence: Annotated[Path, typer.Argument(metavar="SEQ")],
+    calibration: CalibrationFile,
+    spacing: Annotated[float, typer.Option(help="Voxel size, mm.")],
+    out: Annotated[Path, typer.Option(help="Volume to write (.nii.gz, .mha, .nrrd); its mask is written beside it.")],
+    frames: Frames = ":",
+    interpolation: Annotated[str, typer.Option(help="linear or nearest.")] = "linear",
+    compounding: Annotated[str, typer.Option(help="mean, maximum or latest.")] = "mean",
+) -> None:
+    """Reconstruct a volume from a tracked sweep, in the world frame of its calibration."""
+    from .config import from_mapping
+    from .data.volumes import write_volume
+    from .reconstruction import ReconstructionConfig
+    from .reconstruction import reconstruct as build
+
+    options = {"spacing_mm": spacing, "interpolation": interpolation, "compounding": compounding}
+    config = from_mapping(ReconstructionConfig, options)
+    tracked, _ = _load_frames(sequence, calibration, frames)
+    with _progress("inserting frames") as progress:
+        volume = build(tracked, config, progress=progress)
+    write_volume(volume, out)
+    size = "x".join(map(str, volume.grid.size))
+    filled = 1.0 if volume.mask is None else volume.mask.double().mean().item()
+    typer.echo(f"{out.name}: {size} voxels of {spacing} mm, {100 * filled:.1f} % filled")
+
+
+@app.command()
+def register(
+    sequence: Annotated[Path, typer.Argument(metavar="SEQ")],
+    volume: Annotated[Path, typer.Option(help="Volume in the world frame of the sequence (or see --world-t-ct).")],
+    calibration: CalibrationFile,
+    out: Annotated[Path, typer.Option(help="RESULT.json to write.")],
+    frames: Frames = ":",
+    system: Annotated[str, typer.Option(help="intensity or itk.")] = "intensity",
+    perturb: Annotated[str, typer.Option(help="Limits of the start: MM,MM,MM,DEG,DEG,DEG.")] = "0,0,0,0,0,0",
+    starts: Annotated[int, typer.Option(help="Starts in all, frames taken in turn; 0 = one a frame.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the starts.")] = 0,
+    world_t_ct: Annotated[Path | None, typer.Option("--world-t-ct", help="YAML with `world_T_ct` (4x4, mm), where the volume truly lies; default identity.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Register frames of a sequence to a volume, each from a start off the tracked pose, and write how far each was off."""
+    from .data.volumes import read_volume
+    from .evaluation import result_json
+    from .study import run_study
+    from .systems import build
+
+    limits = _six_numbers(perturb)
+    tracked, _ = _load_frames(sequence, calibration, frames)
+    registrar, reference = build(system), read_volume(volume)
+    with _progress("registering") as progress:
+        rows = run_study([t for t in tracked if t is not None], reference, registrar, limits, starts, seed, truth=_read_pose(world_t_ct), progress=progress)
+    result = result_json(rows)
+    _write_text(out, json.dumps(result, indent=1, sort_keys=True) + "\n")
+    _show(result["summary"], as_json, title=f"{system}: {len(rows)} starts")
+
+
+@app.command()
+def evaluate(
+    result: Annotated[Path, typer.Argument(metavar="RESULT.json")],
+    report: Annotated[Path | None, typer.Option(help="Folder for the report (result.json, timing.json, index.html).")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Summarise a RESULT.json; with --report also draw it."""
+    from .evaluation import read_result, report_result
+
+    content = read_result(result)
+    if report is not None:
+        report_result(content, report)
+    _show(content["summary"], as_json, title=result.name)
+
+
+@app.command()
+def replay(
+    bag: Annotated[Path, typer.Argument(metavar="BAG", help="Session folder, or the name of a session that ships.")],
+    report: Annotated[Path, typer.Option(help="Folder for the report.")],
+    system: Annotated[str, typer.Option(help="intensity or itk.")] = "intensity",
+    as_json: JsonFlag = False,
+) -> None:
+    """Play a session through the Navigator, without ROS, and report how far each frame was off."""
+    from .replay import replay_session
+
+    with _progress("replaying") as progress:
+        summary = replay_session(bag, report, system=system, progress=progress)
+    _show(summary, as_json, title=bag.name)
+    typer.echo(f"report: {report / 'index.html'}", err=as_json)
+
+
+@app.command()
+def run(
+    session: Annotated[str, typer.Argument(help="phantom, replay or live.")],
+    bag: Annotated[Path | None, typer.Option(help="Session to play; default: the one that ships.")] = None,
+    rate: Annotated[float, typer.Option(help="Speed of the player.")] = 1.0,
+    record: Annotated[Path | None, typer.Option(help="Bag to record into.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Folder for the report.")] = None,
+    processes: Annotated[str, typer.Option(help="one or many.")] = "one",
+    network: Annotated[bool, typer.Option("--network", help="Let ROS talk to other machines; default: loopback only.")] = False,
+) -> None:
+    """Start the nodes of a session over ROS 2, as the launch files do, until it ends or Ctrl-C."""
+    try:
+        from .nodes import runner
+    except ImportError as error:
+        raise ConfigError(f"ROS 2 is not importable here ({error}); run `make build`, or source your ROS 2 distribution") from error
+
+    code = runner.run_session(session, bag=bag, rate=rate, record=record, report=report, processes=processes, network=network)
+    raise typer.Exit(code)
+
+
+@simulate_app.command("phantom")
+def simulate_phantom_command(
+    out: Annotated[Path, typer.Option(help="Folder to make; must not exist.")],
+    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
+    seconds: Annotated[float, typer.Option(help="Length of the session.")] = 12.0,
+) -> None:
+    """Simulate a robot that scans a rigid phantom: bag, volume, truth and session.yaml."""
+    from .simulation import simulate_phantom
+
+    with _progress("simulating") as progress:
+        simulate_phantom(out, seed=seed, seconds=seconds, progress=progress)
+    typer.echo(f"wrote {out}")
+
+
+def _bench(name: str) -> Callable[..., None]:
+    def command(context: typer.Context) -> None:
+        import runpy
+
+        from .data.share import share_dir
+
+        script = share_dir("benchmarks") / f"bench_{name}.py"
+        sys.argv = [str(script), *context.args]
+        runpy.run_path(str(script), run_name="__main__")
+
+    command.__doc__ = f"Run the benchmark `{name}`; further options go to it (try --help after --)."
+    return command
+
+
+for _name in ("refine", "live", "reconstruct"):
+    bench_app.command(_name, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(_bench(_name))
+
+
+def _load_frames(sequence: Path, calibration: Path, frames: str) -> tuple[list[Any], Any]:
+    from .data.calibration import read_calibration
+    from .data.sequences import read_sequence
+    from .data.tracked import tracked_frames
+
+    chosen = _slice(frames)
+    recording = read_sequence(sequence)
+    size = None if recording.images is None else (recording.images.shape[2], recording.images.shape[1])
+    cal = read_calibration(calibration, image_size=size)
+    tracked = tracked_frames(recording, cal, frames=chosen)
+    if not any(t is not None for t in tracked):
+        raise ConfigError(f"'{sequence.name}' has no frame with a valid pose among {frames!r}; `usreg info` shows what it holds")
+    return tracked, cal
+
+
+def _slice(text: str) -> slice:
+    parts = text.split(":")
+    try:
+        numbers = [int(p) if p.strip() else None for p in parts]
+    except ValueError:
+        numbers = []
+    if not 2 <= len(numbers) <= 3 or (len(numbers) == 3 and numbers[2] == 0):
+        raise ConfigError(f"--frames is {text!r}; write A:B or A:B:S with whole numbers, for example 0:80:2")
+    return slice(*numbers)
+
+
+def _six_numbers(text: str) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(p) for p in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != 6 or not all(0 <= n < 1000 for n in numbers):
+        raise ConfigError(f"--perturb is {text!r}; write six limits MM,MM,MM,DEG,DEG,DEG, none negative")
+    return numbers
+
+
+def _read_pose(path: Path | None) -> Any:
+    import torch
+
+    from .config import load_yaml
+    from .geometry import se3
+
+    if path is None:
+        return se3.identity()
+    try:
+        matrix = torch.tensor(load_yaml(path)["world_T_ct"], dtype=torch.float64)
+    except (KeyError, ValueError, TypeError) as error:
+        raise ConfigError(f"'{path.name}' must hold `world_T_ct`, a 4x4 matrix in mm") from error
+    return se3.check_rigid(matrix, "world_T_ct")
+
+
+def _write_text(path: Path, text: str) -> None:
+    from .errors import WriteError
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(path.name + ".part")
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise WriteError(f"cannot write '{path}': {error.strerror}") from error
+
+
+def _show(content: Any, as_json: bool, title: str) -> None:
+    if as_json:
+        typer.echo(json.dumps(content, indent=1, sort_keys=True))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, show_header=False, title_justify="left")
+    for name, value in _flat(content):
+        table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
+    Console().print(table)
+
+
+def _flat(content: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(content, dict):
+        for key, value in content.items():
+            yield from _flat(value, f"{prefix}{key}.")
+    elif isinstance(content, list) and content and isinstance(content[0], dict):
+        for i, value in enumerate(content):
+            yield from _flat(value, f"{prefix}{i}.")
+    else:
+        yield prefix.rstrip("."), content
+
+
+@contextmanager
+def _progress(label: str) -> Iterator[Progress]:
+    """A bar on standard error on a terminal, nothing elsewhere; `progress(done, total)`."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def main() -> None:
+    """Entry point: every error is one readable line and exit code 2; USREG_DEBUG=1 shows the traceback."""
+    try:
+        app()
+    except (UsregError, OSError) as error:
+        if os.environ.get("USREG_DEBUG"):
+            raise
+        typer.echo(f"usreg: {str(error) or type(error).__name__}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
