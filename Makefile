@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+# Sets up everything by itself; safe to interrupt and to repeat. `make help` lists the targets.
+PYTHON ?= python3
+# What pip installs as torch. The CPU build alone is much smaller, for example:
+#   make demo TORCH="torch==2.13.0 --extra-index-url https://download.pytorch.org/whl/cpu"
+TORCH ?= torch==2.13.0
+# Further arguments of pytest: make test ARGS="test/geometry -k plane"
+ARGS ?=
+
+.PHONY: help build demo test bench clean
+help:
+	@echo "make demo    set up everything (once) and run the phantom session"
+	@echo "make test    set up everything (once) and run all tests          [ARGS=arguments of pytest]"
+	@echo "make bench   run every benchmark; tables here, JSON in build/bench"
+	@echo "make build   set up only: .venv with pinned packages, colcon build"
+	@echo "make clean   remove .venv and build"
+	@echo "PYTHON=python3.12 chooses the interpreter, TORCH=... the torch build (now: $(TORCH))."
+	@echo "With a ROS 2 distribution sourced, that ROS is used instead of the wheels."
+
+build:
+	@PYTHON='$(PYTHON)' TORCH='$(TORCH)' tools/setup.sh
+
+demo: build
+	@.venv/bin/usreg run phantom
+
+test: build
+	@tools/in_env.sh python -m pytest $(ARGS)
+
+bench: build
+	@mkdir -p build/bench
+	@tools/in_env.sh tools/bench.sh
+
+clean:
+	@rm -rf .venv build

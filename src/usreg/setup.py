@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Installs the library, its nodes, and the launch, config and bags folders of the repository's top level."""
+
+import os
+import re
+from glob import glob
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+PACKAGE = "usreg"
+HERE = Path(__file__).resolve().parent  # colcon's symlink build runs a link to this file from its own folder
+TOP = HERE.parents[1]
+SHARED_FOLDERS = ("launch", "config", "bags")
+NODES = {
+    "us_acquisition": "acquisition",
+    "arm_tracking": "arm_tracking",
+    "registration": "registration",
+    "pose_smoothing": "pose_smoothing",
+    "fusion": "fusion",
+    "player": "player",
+    "recorder": "recorder",
+}
+
+
+def version() -> str:
+    """Version of the package, read without importing it."""
+    text = (HERE / PACKAGE / "__init__.py").read_text(encoding="utf-8")
+    return re.search(r'^__version__ = "([^"]+)"', text, re.MULTILINE).group(1)
+
+
+def data_files() -> list[tuple[str, list[str]]]:
+    """Every file of the shared folders, folder by folder, to be installed under share/usreg."""
+    rows: dict[str, list[str]] = {}
+    for folder in SHARED_FOLDERS:
+        for found in sorted(glob(f"{TOP}/{folder}/**", recursive=True)):
+            path = Path(found)
+            if path.is_file() and "__pycache__" not in path.parts:
+                target = f"share/{PACKAGE}/{path.parent.relative_to(TOP)}"
+                rows.setdefault(target, []).append(os.path.relpath(path, Path.cwd()))
+    return list(rows.items())
+
+
+setup(
+    name=PACKAGE,
+    version=version(),
+    packages=find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
+    package_data={PACKAGE: ["py.typed", "**/*.html", "**/*.js", "**/*.css", "**/*.yaml", "**/*.safetensors"]},
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
+        (f"share/{PACKAGE}", ["package.xml"]),
+        *data_files(),
+    ],
+    python_requires=">=3.10",
+    zip_safe=False,
+    maintainer="usreg maintainers",
+    maintainer_email="maintainers@usreg.invalid",
+    description="Registers live 2D ultrasound to a pre-procedural volume. Research use only.",
+    license="Apache-2.0",
+    entry_points={
+        "console_scripts": [
+            f"{PACKAGE} = {PACKAGE}.cli:main",
+            *(f"{name} = {PACKAGE}.nodes.{module}:main" for name, module in NODES.items()),
+        ]
+    },
+)
