@@ -115,8 +115,16 @@ build_package() {
     rm -f "$state/package"
     say "building the package ..."
     colcon_build --base-paths src/usreg --symlink-install
+    link_modules
     link_command
     finish package "$wanted"
+}
+
+# colcon makes linked modules known by a sourced PYTHONPATH; a .pth file does it without sourcing (second line: metadata).
+link_modules() {
+    local site
+    site="$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+    printf '%s\n' "$top/src/usreg" "$top/build/colcon/usreg" > "$site/usreg-workspace.pth"
 }
 
 # .venv/bin/usreg works without sourcing anything: wheels find their libraries themselves, a distribution has to be sourced.
