@@ -44,7 +44,9 @@ class _McapPart:
             qos = tuple(parse_qos(channel.metadata.get("offered_qos_profiles", "")))
             text = schema.data.decode("utf-8") if schema else ""
         except Exception as error:  # rosbags raises what its YAML reader and enumerations raise
-            raise FileFormatError(f"topic '{channel.topic}' of '{self.file.path.name}' is not described readably: {error}") from error
+            raise FileFormatError(
+                f"topic '{channel.topic}' of '{self.file.path.name}' is not described readably: {error}"
+            ) from error
         return Topic(
             channel.topic, schema.name if schema else "", qos, text, schema.encoding if schema else "",
             channel.metadata.get("topic_type_hash", ""), self.file.counts[number], channel.message_encoding,
@@ -102,7 +104,9 @@ class BagReader:
     def __enter__(self) -> BagReader:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -150,17 +154,23 @@ class BagReader:
             raise FileFormatError(f"topic '{raw.topic}' is written as '{topic.serialization}'; only cdr is read")
         store = self._store(topic)
         try:
-            return store.deserialize_cdr(raw.data, raw.type_name)
+            return _deserialize(store, raw)
         except (SerdeError, IndexError, RecursionError, MemoryError, OverflowError) as error:
-            raise FileFormatError(f"a message on '{raw.topic}' does not fit its type {raw.type_name}: {error}") from error
+            raise FileFormatError(
+                f"a message on '{raw.topic}' does not fit its type {raw.type_name}: {error}"
+            ) from error
 
     def _store(self, topic: Topic) -> Typestore:
         """The shared store where the bag's schema is the one we know, else one made from the bag's text alone."""
         if topic.type_name not in self._stores:
             known = standard_store()
             if not topic.definition and topic.type_name not in known.fielddefs:
-                raise FileFormatError(f"the bag has no definition of '{topic.type_name}' (topic '{topic.name}'), and it is not a standard type")
-            if not topic.definition or (topic.type_name in known.fielddefs and full_text(known, topic.type_name) == topic.definition):
+                raise FileFormatError(
+                    f"the bag has no definition of '{topic.type_name}' (topic '{topic.name}'), and it is not a standard type"
+                )
+            if not topic.definition or (
+                topic.type_name in known.fielddefs and full_text(known, topic.type_name) == topic.definition
+            ):
                 self._stores[topic.type_name] = known
             else:
                 self._stores[topic.type_name] = _store_of(topic)
@@ -178,9 +188,24 @@ class BagReader:
         for topic in (t for part in self._parts for t in part.topics):
             before = merged.get(topic.name, replace(topic, count=0))
             if before.type_name != topic.type_name:
-                raise FileFormatError(f"topic '{topic.name}' has two types, {before.type_name} and {topic.type_name}: split the bag")
-            merged[topic.name] = replace(before, count=before.count + topic.count, definition=before.definition or topic.definition)
+                raise FileFormatError(
+                    f"topic '{topic.name}' has two types, {before.type_name} and {topic.type_name}: split the bag"
+                )
+            merged[topic.name] = replace(
+                before, count=before.count + topic.count, definition=before.definition or topic.definition
+            )
         return merged
+
+
+def _deserialize(store: Typestore, raw: RawMessage) -> Any:
+    """rclpy's own serializer leaves up to 8 bytes behind the message, which rosbags does not expect."""
+    for surplus in (0, 4):
+        try:
+            return store.deserialize_cdr(raw.data[: len(raw.data) - surplus], raw.type_name)
+        except SerdeError as error:
+            if "size mismatch" not in str(error):
+                raise
+    return store.deserialize_cdr(raw.data[:-8], raw.type_name)
 
 
 def _store_of(topic: Topic) -> Typestore:
@@ -203,9 +228,15 @@ def bag_files(path: Path, limits: BagLimits | None = None) -> list[Path]:
         if path.exists():
             raise FileFormatError(f"'{path.name}' is not a bag: give a folder, an .mcap or a .db3 file")
         raise MissingFileError(f"no bag '{path.name}' in '{path.parent}': check the name")
-    files = _listed(path) if (path / "metadata.yaml").is_file() else sorted((p for p in path.iterdir() if p.suffix in SUFFIXES), key=_natural)
+    files = (
+        _listed(path)
+        if (path / "metadata.yaml").is_file()
+        else sorted((p for p in path.iterdir() if p.suffix in SUFFIXES), key=_natural)
+    )
     if not files or len(files) > limits.max_files:
-        raise FileFormatError(f"'{path.name}' holds {len(files)} .mcap or .db3 files; a bag has 1 to {limits.max_files}")
+        raise FileFormatError(
+            f"'{path.name}' holds {len(files)} .mcap or .db3 files; a bag has 1 to {limits.max_files}"
+        )
     return files
 
 
@@ -213,9 +244,13 @@ def _listed(folder: Path) -> list[Path]:
     information = load_yaml(folder / "metadata.yaml").get("rosbag2_bagfile_information")
     names = information.get("relative_file_paths") if isinstance(information, dict) else None
     if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
-        raise FileFormatError(f"metadata.yaml of '{folder.name}' lists no files; remove it to read the files by their names")
+        raise FileFormatError(
+            f"metadata.yaml of '{folder.name}' lists no files; remove it to read the files by their names"
+        )
     if information.get("compression_mode") not in (None, "", "none", "NONE"):
-        raise FileFormatError(f"'{folder.name}' is compressed by rosbag2 ({information['compression_mode']}); convert it with 'ros2 bag convert'")
+        raise FileFormatError(
+            f"'{folder.name}' is compressed by rosbag2 ({information['compression_mode']}); convert it with 'ros2 bag convert'"
+        )
     try:
         files = [inside(folder, n, "relative_file_paths") for n in names]
     except ConfigError as error:

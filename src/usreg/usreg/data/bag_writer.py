@@ -78,7 +78,13 @@ class BagWriter:
     """
 
     def __init__(
-        self, path: str | Path, *, live: bool = False, compression: Compression = "zstd", chunk_bytes: int = 1024 * 1024, flush_after_s: float = 0.5
+        self,
+        path: str | Path,
+        *,
+        live: bool = False,
+        compression: Compression = "zstd",
+        chunk_bytes: int = 1024 * 1024,
+        flush_after_s: float = 0.5,
     ) -> None:
         if compression not in _COMPRESSION:
             raise ConfigError(f"compression is {compression!r}; choose one of {list(_COMPRESSION)}")
@@ -115,7 +121,14 @@ class BagWriter:
         """Messages taken so far."""
         return sum(self._counts.values())
 
-    def add_topic(self, topic: str, type_name: str, qos: Sequence[Qos] = (), definition: str | None = None, encoding: str = "ros2msg") -> None:
+    def add_topic(
+        self,
+        topic: str,
+        type_name: str,
+        qos: Sequence[Qos] = (),
+        definition: str | None = None,
+        encoding: str = "ros2msg",
+    ) -> None:
         """Declare a topic with the profiles that its publishers offer; `write` declares topics with a default profile.
 
         Args:
@@ -138,7 +151,9 @@ class BagWriter:
             text = full_text(self._store, type_name).encode()
             self._schemas[type_name] = self._guard(lambda: self._mcap.register_schema(type_name, "ros2msg", text))
         metadata = {"offered_qos_profiles": _yaml(dump_qos_v9(list(profiles))).strip(), "topic_type_hash": type_hash}
-        self._channels[topic] = self._guard(lambda: self._mcap.register_channel(topic, "cdr", self._schemas[type_name], metadata))
+        self._channels[topic] = self._guard(
+            lambda: self._mcap.register_channel(topic, "cdr", self._schemas[type_name], metadata)
+        )
         self._topics[topic], self._counts[topic] = (type_name, profiles, type_hash), 0
 
     def write(self, topic: str, stamp_ns: int, message: Any, publish_ns: int | None = None) -> None:
@@ -149,12 +164,16 @@ class BagWriter:
         """
         type_name = getattr(message, "__msgtype__", None)
         if type_name is None:
-            raise FileFormatError(f"{type(message).__name__} is not a message of rosbags' classes; hand rclpy messages over as bytes")
+            raise FileFormatError(
+                f"{type(message).__name__} is not a message of rosbags' classes; hand rclpy messages over as bytes"
+            )
         self.add_topic(topic, type_name)
         try:
             data = bytes(self._store.serialize_cdr(message, type_name, little_endian=True))
         except Exception as error:  # generated code raises whatever a wrong field leads to
-            raise FileFormatError(f"a message for '{topic}' does not fit {type_name}: {type(error).__name__}: {error}") from error
+            raise FileFormatError(
+                f"a message for '{topic}' does not fit {type_name}: {type(error).__name__}: {error}"
+            ) from error
         self.write_raw(topic, stamp_ns, data, publish_ns)
 
     def write_raw(self, topic: str, stamp_ns: int, data: bytes, publish_ns: int | None = None) -> None:
@@ -164,12 +183,17 @@ class BagWriter:
         if not 0 <= stamp_ns <= MAX_STAMP_NS:
             raise ConfigError(f"a bag's stamp must lie in 0 to 2^63 - 1 ns, got {stamp_ns}")
         if self._failed or self._closed:
-            raise WriteError(f"'{self.path.name}' takes no more messages: " + ("an earlier write failed" if self._failed else "it is closed"))
+            raise WriteError(
+                f"'{self.path.name}' takes no more messages: "
+                + ("an earlier write failed" if self._failed else "it is closed")
+            )
         publish = stamp_ns if publish_ns is None else publish_ns
         sequence = self._counts[topic]
         self._guard(lambda: self._mcap.add_message(self._channels[topic], stamp_ns, bytes(data), publish, sequence))
         self._counts[topic] += 1
-        self._span = (min(self._span[0], stamp_ns), max(self._span[1], stamp_ns)) if self._span else (stamp_ns, stamp_ns)
+        self._span = (
+            (min(self._span[0], stamp_ns), max(self._span[1], stamp_ns)) if self._span else (stamp_ns, stamp_ns)
+        )
         if self._live:
             self._flush_when_due(stamp_ns)
 
@@ -217,7 +241,9 @@ class BagWriter:
     def __enter__(self) -> BagWriter:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is None:
             self.close()
         else:
@@ -234,7 +260,11 @@ class BagWriter:
 
     def _information(self) -> dict[str, Any]:
         start, end = self._span or (0, 0)
-        times = {"starting_time": {"nanoseconds_since_epoch": start}, "duration": {"nanoseconds": end - start}, "message_count": self.message_count}
+        times = {
+            "starting_time": {"nanoseconds_since_epoch": start},
+            "duration": {"nanoseconds": end - start},
+            "message_count": self.message_count,
+        }
         topics = [
             {
                 "topic_metadata": {

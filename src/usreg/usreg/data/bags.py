@@ -10,7 +10,17 @@ from .bag_reader import BagReader, bag_files
 from .bag_types import BagLimits, RawMessage, Topic, latched, qos_profile
 from .bag_writer import BagWriter
 
-__all__ = ["BagLimits", "BagReader", "BagWriter", "RawMessage", "Topic", "bag_files", "describe_bag", "latched", "qos_profile"]
+__all__ = [
+    "BagLimits",
+    "BagReader",
+    "BagWriter",
+    "RawMessage",
+    "Topic",
+    "bag_files",
+    "describe_bag",
+    "latched",
+    "qos_profile",
+]
 
 
 def describe_bag(path: str | Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from rosbags.interfaces import Nodetype
-from rosbags.typesys import Stores, TypesysError, get_typestore, get_types_from_idl, get_types_from_msg
+from rosbags.typesys import Stores, TypesysError, get_types_from_idl, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from ..errors import FileFormatError, MissingFileError
@@ -31,7 +31,9 @@ def definition_folder(package: str = OWN_PACKAGE) -> Path:
     for folder in (*(p / "share" / package / "msg" for p in prefixes()), source):
         if any(folder.glob("*.msg")):
             return folder
-    raise MissingFileError(f"the message package '{package}' is not there; run 'make build', or source the workspace's setup file")
+    raise MissingFileError(
+        f"the message package '{package}' is not there; run 'make build', or source the workspace's setup file"
+    )
 
 
 def message_definitions(package: str = OWN_PACKAGE) -> dict[str, str]:
@@ -67,7 +69,9 @@ def add_package(store: Typestore, type_name: str) -> None:
     package, _, name = check_type_name(type_name).split("/")
     path = definition_folder(package) / f"{name}.msg"
     if not path.is_file():
-        raise MissingFileError(f"no definition of '{type_name}': give its text, or source the workspace that holds '{package}'")
+        raise MissingFileError(
+            f"no definition of '{type_name}': give its text, or source the workspace that holds '{package}'"
+        )
     register(store, type_name, path.read_text(encoding="utf-8"))
     for child in children(store, type_name):
         add_package(store, child)
@@ -113,10 +117,14 @@ def register(store: Typestore, type_name: str, text: str, encoding: str = "ros2m
     """
     check_type_name(type_name)
     if len(text) > MAX_DEFINITION_BYTES:
-        raise FileFormatError(f"the definition of '{type_name}' has {len(text)} characters; at most {MAX_DEFINITION_BYTES} are read")
+        raise FileFormatError(
+            f"the definition of '{type_name}' has {len(text)} characters; at most {MAX_DEFINITION_BYTES} are read"
+        )
     sizes = [int(n) for n in re.findall(r"\[(?:<=)?(\d{1,18})\d*\]", text)]
     if max(sizes, default=0) > MAX_FIXED_ARRAY:
-        raise FileFormatError(f"the definition of '{type_name}' declares an array of {max(sizes)} elements; at most {MAX_FIXED_ARRAY}")
+        raise FileFormatError(
+            f"the definition of '{type_name}' declares an array of {max(sizes)} elements; at most {MAX_FIXED_ARRAY}"
+        )
     parse = get_types_from_idl if encoding in ("ros2idl", "omgidl") else get_types_from_msg
     try:
         types = parse(text) if parse is get_types_from_idl else parse(text, type_name)

@@ -100,7 +100,9 @@ class McapFile:
         finished = self._walk()
         if not finished:
             self.truncated = True
-            self.problems.append(f"'{self.path.name}' has no end (recording was cut off); everything up to the cut is read")
+            self.problems.append(
+                f"'{self.path.name}' has no end (recording was cut off); everything up to the cut is read"
+            )
         if not finished or not self.channels or (self.chunks and not self.counts):
             self._open_chunks()
 
@@ -130,7 +132,9 @@ class McapFile:
             self.counts[channel] += (length - 6) // 16
         elif opcode in (SCHEMA, CHANNEL):
             if length > MAX_SMALL_RECORD:
-                raise FileFormatError(f"'{self.path.name}' declares a schema of {length} bytes; at most {MAX_SMALL_RECORD} are read")
+                raise FileFormatError(
+                    f"'{self.path.name}' declares a schema of {length} bytes; at most {MAX_SMALL_RECORD} are read"
+                )
             self._add_description(opcode, self._file.read(length))
 
     def _add_description(self, opcode: int, data: bytes) -> None:
@@ -143,7 +147,9 @@ class McapFile:
                 channel = Channel.read(stream)
                 self.channels.setdefault(channel.id, channel)
         except (McapError, struct.error, UnicodeDecodeError, ValueError) as error:
-            raise FileFormatError(f"'{self.path.name}' holds a topic description that cannot be read: {error}") from error
+            raise FileFormatError(
+                f"'{self.path.name}' holds a topic description that cannot be read: {error}"
+            ) from error
         if len(self.channels) > self.limits.max_topics:
             raise FileFormatError(f"'{self.path.name}' has more than {self.limits.max_topics} topics")
 
@@ -158,7 +164,9 @@ class McapFile:
             return
         name = head[CHUNK_HEAD.size : CHUNK_HEAD.size + name_length].decode("ascii", "replace")
         (stored,) = struct.unpack_from("<Q", head, data - 8)
-        self.chunks.append(ChunkPlace(start, end, size, crc, name, position + data, stored, min(stored, available - data)))
+        self.chunks.append(
+            ChunkPlace(start, end, size, crc, name, position + data, stored, min(stored, available - data))
+        )
 
     def _add_single(self, position: int, length: int) -> None:
         if length < MESSAGE_HEAD.size:
@@ -168,7 +176,9 @@ class McapFile:
         self._loose.append((log_ns, position + MESSAGE_HEAD.size, length - MESSAGE_HEAD.size, channel))
         self.counts[channel] += 1
         if len(self._loose) > self.limits.max_loose_messages:
-            raise FileFormatError(f"'{self.path.name}' has more than {self.limits.max_loose_messages} messages outside chunks; convert it first")
+            raise FileFormatError(
+                f"'{self.path.name}' has more than {self.limits.max_loose_messages} messages outside chunks; convert it first"
+            )
 
     def _open_chunks(self) -> None:
         """Without a summary the channels stand only inside the chunks, and counts are taken there too."""
@@ -198,7 +208,10 @@ class McapFile:
                 if opcode == MESSAGE and len(body) >= MESSAGE_HEAD.size:
                     channel, _, log_ns, _ = MESSAGE_HEAD.unpack_from(body)
                     if wanted is None or channel in wanted:
-                        heapq.heappush(heap, (log_ns, (chunk.offset << ORDER_BITS) + number, channel, bytes(body[MESSAGE_HEAD.size :])))
+                        heapq.heappush(
+                            heap,
+                            (log_ns, (chunk.offset << ORDER_BITS) + number, channel, bytes(body[MESSAGE_HEAD.size :])),
+                        )
         while heap:
             yield heapq.heappop(heap)
 
@@ -217,7 +230,9 @@ class McapFile:
 
     def _unpacked(self, chunk: ChunkPlace) -> bytes:
         if chunk.size > self.limits.max_chunk_bytes:
-            raise FileFormatError(f"'{self.path.name}' declares a chunk of {chunk.size} bytes; at most {self.limits.max_chunk_bytes} are read")
+            raise FileFormatError(
+                f"'{self.path.name}' declares a chunk of {chunk.size} bytes; at most {self.limits.max_chunk_bytes} are read"
+            )
         stored = self._read(chunk.offset, chunk.present)
         if chunk.present < chunk.stored:
             return _unpack_part(stored, chunk)
@@ -232,7 +247,9 @@ class McapFile:
     def _damaged(self, offset: int, why: str) -> bytes:
         message = f"'{self.path.name}' is damaged at byte {offset}: {why}"
         if not (self.skip_damaged or self.truncated):
-            raise FileFormatError(f"{message}. Copy the file again, or read it with skip_damaged to lose only this part")
+            raise FileFormatError(
+                f"{message}. Copy the file again, or read it with skip_damaged to lose only this part"
+            )
         if message not in self.problems:
             self.problems.append(message)
         return b""

@@ -36,7 +36,9 @@ def share_dir() -> Path:
     for prefix in prefixes():
         if (prefix / "share" / PACKAGE / "config").is_dir():
             return prefix / "share" / PACKAGE
-    raise MissingFileError("usreg's config folder was not found; run 'make build', or source the workspace's setup file")
+    raise MissingFileError(
+        "usreg's config folder was not found; run 'make build', or source the workspace's setup file"
+    )
 
 
 def find_named(folder: str, name_or_path: str | Path, suffix: str = ".yaml") -> Path:
@@ -54,7 +56,9 @@ def find_named(folder: str, name_or_path: str | Path, suffix: str = ".yaml") -> 
     if (base / f"{path}{suffix}").is_file():
         return base / f"{path}{suffix}"
     names = sorted(p.stem for p in base.glob(f"*{suffix}")) if base.is_dir() else []
-    raise MissingFileError(f"no '{name_or_path}' in {folder}; shipped: {names}. Give one of these or the path of a file")
+    raise MissingFileError(
+        f"no '{name_or_path}' in {folder}; shipped: {names}. Give one of these or the path of a file"
+    )
 
 
 def inside(folder: Path, relative: str | Path, what: str) -> Path:

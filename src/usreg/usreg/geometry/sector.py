@@ -14,6 +14,7 @@ from torch import Tensor
 from ..errors import GeometryError, ShapeError
 from .plane import Matrix2, PlaneGrid
 
+EDGE_MM = 1e-6  # a pixel centre on the clip edge stays inside after mm -> m -> mm
 ProbeKind = Literal["linear", "convex", "phased"]
 
 
@@ -70,7 +71,8 @@ class SectorGeometry:
         """True (...) where points (..., 2), mm, lie inside the sector."""
         x, y = xy_mm.unbind(-1)
         x0, y0, x1, y1 = self.clip_mm
-        inside = (x >= x0) & (x <= x1) & (y >= y0) & (y <= y1)
+        e = EDGE_MM
+        inside = (x >= x0 - e) & (x <= x1 + e) & (y >= y0 - e) & (y <= y1 + e)
         if self.kind == "linear":
             return inside
         dx, dy = x - self.apex_mm[0], y - self.apex_mm[1]

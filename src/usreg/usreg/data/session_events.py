@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What happened in a session, in the order of the stamps: the input of a replay without ROS."""
+
+from __future__ import annotations
+
+import heapq
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from ..config import check_range
+from ..errors import UsregError
+from . import stamps
+from .bag_messages import decode_geometry, decode_image, decode_joints
+from .bag_poses import decode_transforms
+from .bag_reader import BagReader
+from .sessions import Session
+from .types import Frame, ImageGeometry
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class FrameEvent:
+    """An image with its geometry, not tracked yet."""
+
+    frame: Frame
+
+    @property
+    def stamp_s(self) -> float:
+        """Time of acquisition."""
+        return self.frame.stamp_s
+
+
+@dataclass(frozen=True)
+class JointEvent:
+    """Positions of named joints, rad."""
+
+    stamp_s: float
+    names: tuple[str, ...]
+    positions: tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class TransformEvent:
+    """A measured or static transform (4, 4), mm."""
+
+    stamp_s: float
+    parent: str
+    child: str
+    parent_T_child: Tensor
+    static: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class TruthEvent:
+    """What a simulation knows: `parent_T_child` (4, 4), mm. For evaluation only."""
+
+    stamp_s: float
+    parent: str
+    child: str
+    parent_T_child: Tensor
+
+
+@dataclass(frozen=True)
+class SkippedEvent:
+    """A message that could not be used, and why."""
+
+    stamp_s: float
+    topic: str
+    reason: str
+
+
+Event = FrameEvent | JointEvent | TransformEvent | TruthEvent | SkippedEvent
+_RANK = {
+    TransformEvent: 1,
+    JointEvent: 2,
+    TruthEvent: 3,
+    FrameEvent: 4,
+    SkippedEvent: 5,
+}  # among equal stamps: poses before frames
+
+
+@dataclass(frozen=True)
+class ReplayConfig:
+    """How a bag is put in order.
+
+    Args:
+        reorder_s: messages may have been recorded up to this much out of the order of their stamps.
+        hold_s: a frame waits at most this long for poses at or after its stamp (they are interpolated, never extrapolated).
+        max_pending: images that wait for their geometry.
+    """
+
+    reorder_s: float = 1.0
+    hold_s: float = 0.25
+    max_pending: int = 64
+
+    def __post_init__(self) -> None:
+        check_range("reorder_s", self.reorder_s, 0, 60)
+        check_range("hold_s", self.hold_s, 0, 60)
+        check_range("max_pending", self.max_pending, 1, 10000)
+
+
+def session_events(
+    session: Session, geometry: ImageGeometry | None = None, config: ReplayConfig | None = None, truth: bool = True
+) -> Iterator[Event]:
+    """Every event of a session in the order of its stamp (equal stamps: statics, transforms, joints, truth, frames).
+
+    Args:
+        geometry: for a bag without a geometry topic, from config/probes.
+        truth: also give out what the simulation knows.
+
+    Raises:
+        FileFormatError: the bag cannot be read. MissingFileError: it has no images.
+    """
+    config = config or ReplayConfig()
+    with BagReader(session.bag_path) as bag:
+        names = session.config.topics
+        wanted = [
+            names.image,
+            names.geometry,
+            names.joints,
+            names.tf,
+            names.tf_static,
+            *([names.truth] if truth else []),
+        ]
+        present = [n for n in wanted if n in bag.topics]
+        decoder = _Decoder(session, geometry if names.geometry not in bag.topics else None, config)
+        yield from _ordered(bag, [*present, *([] if names.image in present else [names.image])], decoder, config)
+
+
+def session_frames(
+    session: Session, geometry: ImageGeometry | None = None, config: ReplayConfig | None = None
+) -> Iterator[Event]:
+    """`session_events`, but a frame comes out only once every pose stream has reached its stamp, or `hold_s` later: in this order a
+    tracker that interpolates can place each frame at once, as the live graph does by waiting."""
+    config = config or ReplayConfig()
+    waiting: deque[FrameEvent] = deque()
+    reached: dict[Any, float] = {}
+    for event in session_events(session, geometry, config):
+        if isinstance(event, FrameEvent):
+            waiting.append(event)
+            continue
+        if isinstance(event, TruthEvent | SkippedEvent) or (isinstance(event, TransformEvent) and event.static):
+            yield event
+            continue
+        yield event
+        reached[_stream(event)] = event.stamp_s
+        while waiting and (
+            min(reached.values()) >= waiting[0].stamp_s or event.stamp_s > waiting[0].stamp_s + config.hold_s
+        ):
+            yield waiting.popleft()
+    yield from waiting
+
+
+def _stream(event: JointEvent | TransformEvent) -> Any:
+    return event.names if isinstance(event, JointEvent) else (event.parent, event.child)
+
+
+def _ordered(bag: BagReader, topics: list[str], decoder: _Decoder, config: ReplayConfig) -> Iterator[Event]:
+    """Messages leave in the order of their stamps after `reorder_s` of recording time in a heap."""
+    heap: list[tuple[float, int, int, int, Event]] = []
+    window = int(config.reorder_s * 1e9)
+    for number, raw in enumerate(bag.raw_messages(topics)):
+        for event in decoder(raw.topic, raw.log_ns, lambda raw=raw: bag.decode(raw)):  # type: ignore[misc]
+            rank = 0 if isinstance(event, TransformEvent) and event.static else _RANK[type(event)]
+            heapq.heappush(heap, (event.stamp_s, rank, number, raw.log_ns, event))
+        while heap and raw.log_ns - heap[0][3] > window:
+            yield heapq.heappop(heap)[4]
+    for event in decoder.unpaired():
+        heapq.heappush(heap, (event.stamp_s, _RANK[type(event)], 2**62, 0, event))
+    while heap:
+        yield heapq.heappop(heap)[4]
+
+
+class _Decoder:
+    """Messages to events; pairs images with geometries of the same stamp."""
+
+    def __init__(self, session: Session, fixed: ImageGeometry | None, config: ReplayConfig) -> None:
+        self._fixed, self._config = fixed, config
+        self._images: dict[float, Tensor] = {}
+        self._geometries: dict[float, ImageGeometry] = {}
+        self._count = 0
+        names = session.config.topics
+        self._names = names
+        self._handlers: dict[str, Callable[[Any], list[Event]]] = {
+            names.image: self._image,
+            names.geometry: self._geometry,
+            names.joints: lambda m: [JointEvent(*decode_joints(m))],
+            names.tf: lambda m: [
+                TransformEvent(t.stamp_s, t.parent, t.child, t.parent_T_child) for t in decode_transforms(m)
+            ],
+            names.tf_static: lambda m: [
+                TransformEvent(t.stamp_s, t.parent, t.child, t.parent_T_child, True) for t in decode_transforms(m)
+            ],
+            names.truth: lambda m: [
+                TruthEvent(t.stamp_s, t.parent, t.child, t.parent_T_child) for t in decode_transforms(m)
+            ],
+        }
+
+    def __call__(self, topic: str, log_ns: int, message: Callable[[], Any]) -> list[Event]:
+        try:
+            return self._handlers[topic](message())
+        except UsregError as error:
+            log.warning("a message on %s was left out: %s", topic, error)
+            return [SkippedEvent(stamps.to_s(log_ns), topic, str(error))]
+
+    def _image(self, message: Any) -> list[Event]:
+        stamp_s, image = decode_image(message)
+        if self._fixed is not None:
+            return [self._frame(stamp_s, image, self._fixed)]
+        if stamp_s in self._geometries:
+            return [self._frame(stamp_s, image, self._geometries.pop(stamp_s))]
+        self._images[stamp_s] = image
+        return self._oldest(self._images, self._names.image, "its geometry did not come")
+
+    def _geometry(self, message: Any) -> list[Event]:
+        stamp_s, geometry = decode_geometry(message)
+        if stamp_s in self._images:
+            return [self._frame(stamp_s, self._images.pop(stamp_s), geometry)]
+        self._geometries[stamp_s] = geometry
+        return self._oldest(self._geometries, self._names.geometry, "its image did not come")
+
+    def _frame(self, stamp_s: float, image: Tensor, geometry: ImageGeometry) -> Event:
+        self._count += 1
+        return FrameEvent(Frame(image, geometry, stamp_s, self._count - 1))
+
+    def _oldest(self, pending: dict[float, Any], topic: str, reason: str) -> list[Event]:
+        if len(pending) <= self._config.max_pending:
+            return []
+        stamp_s = next(iter(pending))
+        del pending[stamp_s]
+        return [SkippedEvent(stamp_s, topic, reason)]
+
+    def unpaired(self) -> list[Event]:
+        """What still waits at the end of the bag."""
+        events: list[Event] = [SkippedEvent(s, self._names.image, "its geometry did not come") for s in self._images]
+        return events + [SkippedEvent(s, self._names.geometry, "its image did not come") for s in self._geometries]
