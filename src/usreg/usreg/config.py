@@ -135,17 +135,3 @@ def check_range(name: str, value: float, low: float, high: float) -> None:
     """Raise ConfigError unless low <= value <= high (NaN is refused)."""
     if not low <= value <= high:
         raise ConfigError(f"'{name}' is {value}; it must lie in [{low}, {high}]")
-
-
-def shared_folder(name: str) -> Path:
-    """Folder `config`, `bags` or `launch`: beside the sources when run from the repository, else installed under share/usreg.
-
-    Raises:
-        MissingFileError: neither is there.
-    """
-    for parent in Path(__file__).resolve().parents:
-        in_repository = (parent / "src" / "usreg" / "package.xml").is_file()
-        folder = parent / name if in_repository else parent / "share" / "usreg" / name
-        if folder.is_dir():
-            return folder
-    raise MissingFileError(f"the folder '{name}' of usreg is neither beside its sources nor installed: build the workspace again")
