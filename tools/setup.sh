@@ -110,7 +110,7 @@ build_interfaces() {
 build_package() {
     local wanted
     wanted="$( (digest_of src/usreg/setup.py src/usreg/setup.cfg src/usreg/package.xml src/usreg/resource
-        find launch config bags -type f -not -path '*/__pycache__/*' 2>/dev/null | LC_ALL=C sort; cat "$state/interfaces") | digest)"
+        find launch config bags benchmarks -type f -not -path '*/__pycache__/*' 2>/dev/null | LC_ALL=C sort; cat "$state/interfaces") | digest)"
     if done_with package "$wanted" && [ -d build/colcon/usreg ]; then return; fi
     rm -f "$state/package"
     say "building the package ..."

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Installs the library, its nodes, and the launch, config and bags folders of the repository's top level."""
+"""Installs the library, its nodes, and the launch, config, bags and benchmarks folders of the repository's top level."""
 
 import os
 import re
@@ -11,7 +11,7 @@ from setuptools import find_packages, setup
 PACKAGE = "usreg"
 HERE = Path(__file__).resolve().parent  # colcon's symlink build runs a link to this file from its own folder
 TOP = HERE.parents[1]
-SHARED_FOLDERS = ("launch", "config", "bags")
+SHARED_FOLDERS = ("launch", "config", "bags", "benchmarks")
 NODES = {
     "us_acquisition": "acquisition",
     "arm_tracking": "arm_tracking",
