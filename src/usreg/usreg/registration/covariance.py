@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Covariance of a refined pose: normal equations scaled by the number of samples that are really independent.
+
+Neighbouring pixels share speckle, so the residual is correlated. Its autocovariance c(d), measured on the residual image itself,
+gives the covariance of the gradient, M = sum_ij J_i c(i - j) J_j' (one product of spectra), and the pose has H^-1 M H^-1
+(Liang & Zeger 1986, "sandwich"). With white noise M = c(0) H and this is the textbook c(0) H^-1; `Noise.cell_samples` tells how many
+samples make up one independent one.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..data.types import TrackedFrame
+from ..geometry import se3
+from .normal import View, plane_matrices
+from .pyramid import VolumeLevel
+from .twin import sample_plane
+
+WINDOW_MM = 8.0  # lags beyond this are taken as independent
+
+
+@dataclass(frozen=True, eq=False)
+class Noise:
+    """Normal matrix and spread of its gradient for one frame, in reference axes.
+
+    Args:
+        matrix: (6, 6) sum of J J'. spread: (6, 6) covariance of the gradient.
+        cell_samples: samples per independent sample. variance: of the residual, squared grey values.
+    """
+
+    matrix: Tensor
+    spread: Tensor
+    cell_samples: float
+    variance: float
+
+
+def frame_noise(volume: VolumeLevel, view: View, ct_T_ref: Tensor) -> Noise:
+    """Residual and Jacobian images of one frame at its estimate (4, 4), and what they say about the noise."""
+    residual, jacobian, known = residual_images(volume, view, ct_T_ref)
+    spectrum, cell = noise_spectrum(residual, known, view.level.spacing_mm)
+    j = torch.fft.rfft2(jacobian, s=_padded(known.shape))
+    # real transforms hold half of the plane: inner columns count twice
+    twice = torch.full((j.shape[-1],), 2.0, dtype=torch.float64)
+    twice[0] = 1.0
+    if _padded(known.shape)[1] % 2 == 0:
+        twice[-1] = 1.0
+    power = spectrum * twice / math.prod(_padded(known.shape))
+    weighted = (j * power).reshape(6, -1)
+    spread = (weighted @ j.reshape(6, -1).conj().T).real
+    flat = jacobian.reshape(6, -1)
+    variance = float((residual**2).sum() / known.sum().clamp_min(1))
+    a = se3.adjoint(se3.inverse(view.ref_T_centre))
+    return Noise(a.T @ (flat @ flat.T) @ a, a.T @ (0.5 * (spread + spread.T)) @ a, cell, variance)
+
+
+def residual_images(volume: VolumeLevel, view: View, ct_T_ref: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Residual (h, w), Jacobian (6, h, w) in grey values per mm and rad, and where they are known (h, w); zero elsewhere.
+
+    The model is fixed = gain * moving + offset: both are fitted, and their directions are taken out of the Jacobian.
+    """
+    level = view.level
+    planes, axes = plane_matrices(volume.index_T_ct, (ct_T_ref @ view.ref_T_centre)[None])
+    value, gradient = sample_plane(volume.data, planes, level.x_mm, level.y_mm)
+    ok = torch.isfinite(value[0])
+    m, f = value[0, ok].double(), level.value[ok].double()
+    x, y = level.x_mm[ok].double(), level.y_mm[ok].double()
+    gx, gy, gz = (gradient[0, ok] @ axes[0].T).double().unbind(-1)
+    j = torch.stack([gx, gy, gz, y * gz, -x * gz, x * gy - y * gx])
+    m, f, j = m - m.mean(), f - f.mean(), j - j.mean(1, keepdim=True)
+    power = (m @ m).clamp_min(1e-12)
+    gain = (f @ m) / power
+    j = gain * (j - ((j @ m) / power)[:, None] * m)
+    return _image(f - gain * m, level, ok), _image(j, level, ok), _image(torch.ones_like(m), level, ok) > 0
+
+
+def _image(values: Tensor, level: object, ok: Tensor) -> Tensor:
+    shape, cell = level.shape, level.cell[ok]  # type: ignore[attr-defined]
+    out = torch.zeros(*values.shape[:-1], shape[0] * shape[1], dtype=torch.float64)
+    out[..., cell] = values
+    return out.reshape(*values.shape[:-1], *shape)
+
+
+def noise_spectrum(residual: Tensor, known: Tensor, spacing_mm: tuple[float, float], window_mm: float = WINDOW_MM) -> tuple[Tensor, float]:
+    """Power spectrum (padded, half plane) of the residual's autocovariance, tapered to `window_mm`, and samples per independent cell.
+
+    Args:
+        residual: (h, w), zero where not known (h, w).
+        spacing_mm: of columns and rows.
+    """
+    shape = _padded(residual.shape)
+    r, k = torch.fft.rfft2(residual, s=shape), torch.fft.rfft2(known.double(), s=shape)
+    pairs = torch.fft.irfft2(k.abs() ** 2, s=shape).clamp_min(1.0)
+    auto = torch.fft.irfft2(r.abs() ** 2, s=shape) / pairs
+    dy, dx = (torch.fft.fftfreq(n, 1.0 / n, dtype=torch.float64) * mm for n, mm in zip(shape, reversed(spacing_mm), strict=True))
+    lag = torch.hypot(dy[:, None], dx[None])
+    taper = torch.where(lag < window_mm, 0.5 + 0.5 * torch.cos(math.pi * lag / window_mm), torch.zeros_like(lag))
+    auto = auto * taper
+    cell = float(auto.sum() / auto[0, 0].clamp_min(1e-30))
+    return torch.fft.rfft2(auto).real.clamp_min(0.0), max(1.0, cell)
+
+
+def _padded(shape: torch.Size | tuple[int, ...]) -> tuple[int, int]:
+    """Sizes that hold all lags and that FFTs like."""
+    return _fast_size(2 * shape[0]), _fast_size(2 * shape[1])
+
+
+def _fast_size(n: int) -> int:
+    """Smallest even product of 2, 3 and 5 that is not below n."""
+    n += n % 2
+    while True:
+        m = n
+        for p in (2, 3, 5):
+            while m % p == 0:
+                m //= p
+        if m == 1:
+            return n
+        n += 2
+
+
+def ref_covariance(noises: list[Noise], floor: float = 1e-12) -> Tensor:
+    """Covariance (6, 6) of the twist in reference axes; directions that cannot be seen get a very large variance."""
+    weight = [1.0 / max(n.variance, 1e-12) for n in noises]
+    h = sum(w * n.matrix for w, n in zip(weight, noises, strict=True))
+    m = sum(w * w * n.spread for w, n in zip(weight, noises, strict=True))
+    scale = h.diagonal().clamp_min(1e-30).rsqrt()
+    inverse = torch.linalg.pinv(scale[:, None] * h * scale + floor * torch.eye(6, dtype=h.dtype), hermitian=True)
+    inverse = scale[:, None] * inverse * scale
+    c = inverse @ m @ inverse
+    return 0.5 * (c + c.T)
+
+
+def world_covariance(covariance: Tensor, world_T_ref: Tensor, pivot: Tensor) -> Tensor:
+    """From the twist of ct_T_ref (right, reference axes) to world_T_ct (left, world axes, about the pivot)."""
+    a = se3.adjoint(se3.translation(-pivot) @ world_T_ref)
+    c = a @ covariance @ a.T
+    return 0.5 * (c + c.T)
+
+
+def tracking_covariance(frames: tuple[TrackedFrame, ...], noises: list[Noise], world_T_ref: Tensor, pivot: Tensor) -> Tensor:
+    """What the frames' own pose covariances add, about the pivot; frames share it by their information, errors independent."""
+    a = se3.adjoint(se3.inverse(world_T_ref) @ se3.translation(pivot))
+    information = [a.T @ (n.matrix / max(n.variance, 1e-12)) @ a for n in noises]
+    total = torch.linalg.pinv(sum(information), hermitian=True) if len(frames) > 1 else None
+    out = torch.zeros(6, 6, dtype=torch.float64)
+    for frame, info in zip(frames, information, strict=True):
+        moved = se3.move_pivot(frame.covariance, pivot - frame.world_T_image[:3, 3])
+        share = torch.eye(6, dtype=torch.float64) if total is None else total @ info
+        out = out + share @ moved @ share.T
+    return 0.5 * (out + out.T)
+
+
+def point_sigma_mm(covariance: Tensor, points: Tensor) -> float:
+    """Largest standard deviation, mm, of points (N, 3) under a twist covariance in the same axes about their origin."""
+    jacobian = se3.adjoint(se3.translation(points))[:, :3]
+    moved = jacobian @ covariance @ jacobian.transpose(-1, -2)
+    worst = torch.linalg.eigvalsh(0.5 * (moved + moved.transpose(-1, -2)))[:, -1].max()
+    return math.sqrt(max(0.0, float(worst)))

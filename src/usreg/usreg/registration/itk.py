@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The baseline: SimpleITK's registration of one frame, taken as an image of one slice, in the volume."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+from torch import Tensor
+
+from ..config import check_range
+from ..data.types import Estimate, Frame, Problem, Volume
+from ..errors import ConfigError, GeometryError, NoOverlapError, ShapeError
+from ..geometry import se3
+from .pyramid import VolumeLevel, frame_level, volume_level
+from .refine import Refine, RefineConfig
+
+
+@dataclass(frozen=True)
+class ItkConfig:
+    """Correlation, multi-resolution, regular-step gradient descent with physical-shift scales.
+
+    Args:
+        sampling: share of the frame's pixels; below 1 they are drawn at random once per level.
+        shrink, smoothing_mm: per level, coarse to fine. Both images are smoothed outside ITK, because ITK's pyramid refuses
+            images of one slice and smears what is unknown into what is known; the volume's share of that is done once.
+        step_mm, min_step_mm: first and last length of a step (physical-shift scales make its unit a shift of about 1 mm).
+        seed: of the random sampling (0 would be the clock).
+        judge: score, covariance and gate of the result are those of the own refinement, so that both can be compared.
+    """
+
+    sampling: float = 1.0
+    iterations: int = 200
+    shrink: tuple[int, ...] = (4, 2, 1)
+    smoothing_mm: tuple[float, ...] = (4.0, 2.0, 0.5)
+    step_mm: float = 2.0
+    min_step_mm: float = 1e-3
+    gradient_tolerance: float = 1e-6
+    seed: int = 1
+    judge: RefineConfig = field(default_factory=RefineConfig)
+
+    def __post_init__(self) -> None:
+        check_range("sampling", self.sampling, 1e-4, 1.0)
+        check_range("iterations", self.iterations, 1, 100_000)
+        check_range("seed", self.seed, 1, 2**31 - 1)
+        if not self.shrink or len(self.shrink) != len(self.smoothing_mm) or min(self.shrink) < 1:
+            raise ConfigError(f"'shrink' and 'smoothing_mm' need the same number of levels, got {self}")
+
+
+@dataclass(frozen=True, eq=False)
+class _Pair:
+    """An image and where it is known, uint8."""
+
+    image: sitk.Image
+    mask: sitk.Image
+
+
+class Itk:
+    """A stage around `SimpleITK.ImageRegistrationMethod`; one frame at a time."""
+
+    def __init__(self, config: ItkConfig | None = None) -> None:
+        self.config = config or ItkConfig()
+        self._judge = Refine(self.config.judge)
+        self._moving: tuple[Volume, list[_Pair]] | None = None
+
+    def prepare(self, volume: Volume) -> None:
+        """Smooth and convert the volume and its mask (kept for this volume object)."""
+        self._judge.prepare(volume)
+        self._levels(volume)
+
+    def _levels(self, volume: Volume) -> list[_Pair]:
+        if self._moving is None or self._moving[0] is not volume:
+            channel = self.config.judge.channel
+            levels = [volume_level(volume, s, channel) for s in self.config.smoothing_mm]
+            self._moving = (volume, [moving_pair(level, volume) for level in levels])
+        return self._moving[1]
+
+    def __call__(self, problem: Problem, estimate: Estimate) -> Estimate:
+        """Register one tracked frame.
+
+        Raises:
+            ShapeError: not exactly one frame. NoOverlapError: ITK finds no valid sample. GeometryError: sheared pixels.
+        """
+        if isinstance(problem.fixed, Volume) or len(problem.fixed) != 1:
+            raise ShapeError("the ITK baseline registers exactly one tracked frame")
+        tracked, c = problem.fixed[0], self.config
+        ct_T_image = se3.inverse(estimate.world_T_ct) @ tracked.world_T_image
+        transform = to_euler(ct_T_image, tracked.frame.plane.centre_mm)
+        for moving, shrink, sigma in zip(self._levels(problem.moving), c.shrink, c.smoothing_mm, strict=True):
+            run_level(fixed_pair(tracked.frame, shrink, sigma), moving, transform, c)
+        return self._judge.judge(problem, tracked.world_T_image @ se3.inverse(from_euler(transform)))
+
+
+def run_level(fixed: _Pair, moving: _Pair, transform: sitk.Euler3DTransform, config: ItkConfig) -> None:
+    """One level of ITK's registration; the transform is changed in place."""
+    method = sitk.ImageRegistrationMethod()
+    method.SetMetricAsCorrelation()
+    method.SetMetricFixedMask(fixed.mask)
+    method.SetMetricMovingMask(moving.mask)
+    if config.sampling < 1.0:
+        method.SetMetricSamplingStrategy(method.RANDOM)
+        method.SetMetricSamplingPercentage(config.sampling, config.seed)
+    method.SetInterpolator(sitk.sitkLinear)
+    method.SetOptimizerAsRegularStepGradientDescent(
+        config.step_mm, config.min_step_mm, config.iterations, gradientMagnitudeTolerance=config.gradient_tolerance
+    )
+    method.SetOptimizerScalesFromPhysicalShift()
+    method.SetInitialTransform(transform, inPlace=True)
+    try:
+        method.Execute(fixed.image, moving.image)
+    except RuntimeError as error:
+        cause = str(error).strip().splitlines()[-1]
+        raise NoOverlapError(f"ITK found no valid samples: do the frame and the volume overlap? ({cause})") from error
+
+
+def moving_pair(level: VolumeLevel, volume: Volume) -> _Pair:
+    """A smoothed volume as float32 (unknown voxels zero) and its mask."""
+    known = torch.isfinite(level.data)
+    ct_T_index = torch.linalg.inv(level.index_T_ct)
+    spacing = ct_T_index[:3, :3].norm(dim=0).tolist()
+    image = sitk.GetImageFromArray(torch.where(known, level.data, torch.zeros_like(level.data)).numpy())
+    mask = sitk.GetImageFromArray(known.numpy().astype(np.uint8))
+    for each in (image, mask):
+        each.SetSpacing(spacing)
+        each.SetOrigin(volume.grid.origin_mm)
+        each.SetDirection(volume.grid.direction)
+    return _Pair(image, mask)
+
+
+def fixed_pair(frame: Frame, shrink: int, sigma_mm: float) -> _Pair:
+    """A smoothed and thinned frame as a 3D image (w, h, 1) in its own image frame, and its sector.
+
+    Raises:
+        GeometryError: the pixels are sheared, which an ITK image cannot say.
+    """
+    (a, b), (_, d) = frame.plane.pixel_to_mm
+    if b != 0.0:
+        raise GeometryError("the ITK baseline cannot use sheared pixels: use the system 'intensity', or resample")
+    level = frame_level(frame, sigma_mm, shrink * a)
+    value, known = np.zeros(level.shape, np.float32), np.zeros(level.shape, np.uint8)
+    value.reshape(-1)[level.cell.numpy()] = level.value.numpy()
+    known.reshape(-1)[level.cell.numpy()] = 1
+    images = [sitk.GetImageFromArray(array[None]) for array in (value, known)]
+    for image in images:
+        image.SetSpacing((*level.spacing_mm, 1.0))
+    return _Pair(*images)
+
+
+def to_euler(ct_T_image: Tensor, centre_mm: Tensor) -> sitk.Euler3DTransform:
+    """ITK's transform from the image frame to ct, rotating about the image's centre."""
+    r, t = ct_T_image[:3, :3], ct_T_image[:3, 3]
+    transform = sitk.Euler3DTransform()
+    transform.SetCenter(centre_mm.tolist())
+    transform.SetMatrix(r.reshape(-1).tolist(), 1e-6)
+    transform.SetTranslation((t + r @ centre_mm - centre_mm).tolist())
+    return transform
+
+
+def from_euler(transform: sitk.Euler3DTransform) -> Tensor:
+    """ct_T_image (4, 4) of ITK's transform."""
+    r = torch.tensor(transform.GetMatrix(), dtype=torch.float64).reshape(3, 3)
+    c, t = (torch.tensor(v, dtype=torch.float64) for v in (transform.GetCenter(), transform.GetTranslation()))
+    return se3.check_rigid(se3.from_parts(r, t + c - r @ c), "ITK's transform")

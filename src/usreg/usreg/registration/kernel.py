@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compiled CPU kernel: moments of fixed value, moving value and pose derivative over an image plane in a volume.
+
+Work is cut into fixed blocks of samples; each block writes its own sums, which are then added in order. The result does not
+depend on the number of threads or on their timing, bit for bit. `twin.py` holds the same in torch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from .workers import run_ranges
+
+Array = npt.NDArray[Any]
+
+BLOCK = 256
+LEAST_BLOCKS = 16  # per thread: below about 50 us of work a second thread does not pay
+CHANNELS = 9  # one, fixed, moving, and the derivative of moving by (v, w) in image axes about the image centre
+# no reassociation and no "no NaN" assumption where samples are taken: NaN marks what is unknown
+SAFE = {"contract", "nsz", "arcp"}
+
+
+@numba.njit(cache=True, fastmath=SAFE, nogil=True, inline="always")
+def _inside(u, v, w, shape):
+    return u >= 0.0 and v >= 0.0 and w >= 0.0 and u < shape[2] - 1 and v < shape[1] - 1 and w < shape[0] - 1
+
+
+@numba.njit(cache=True, fastmath=SAFE, nogil=True)
+def _sample_block(volume, plane, axes, x, y, fixed, start, stop, channels):
+    """Fill `channels` (9, BLOCK) with the samples of [start, stop) that lie inside known voxels; return their count.
+
+    plane: (3, 3) float64, columns = voxel index per mm along x, along y, and index of the image centre.
+    axes: (3, 3) float32, rows = image axes; turns a gradient per voxel index into one per mm in image axes.
+    """
+    n = 0
+    for i in range(start, stop):
+        px, py = x[i], y[i]
+        u = plane[0, 0] * px + plane[0, 1] * py + plane[0, 2]
+        v = plane[1, 0] * px + plane[1, 1] * py + plane[1, 2]
+        w = plane[2, 0] * px + plane[2, 1] * py + plane[2, 2]
+        if not _inside(u, v, w, volume.shape):
+            continue
+        iu, iv, iw = int(u), int(v), int(w)
+        fu, fv, fw = np.float32(u - iu), np.float32(v - iv), np.float32(w - iw)
+        a000, a001 = volume[iw, iv, iu], volume[iw, iv, iu + 1]
+        a010, a011 = volume[iw, iv + 1, iu], volume[iw, iv + 1, iu + 1]
+        a100, a101 = volume[iw + 1, iv, iu], volume[iw + 1, iv, iu + 1]
+        a110, a111 = volume[iw + 1, iv + 1, iu], volume[iw + 1, iv + 1, iu + 1]
+        d00, d01, d10, d11 = a001 - a000, a011 - a010, a101 - a100, a111 - a110
+        b00, b01, b10, b11 = a000 + fu * d00, a010 + fu * d01, a100 + fu * d10, a110 + fu * d11
+        e0, e1 = b01 - b00, b11 - b10
+        c0, c1 = b00 + fv * e0, b10 + fv * e1
+        moving = c0 + fw * (c1 - c0)
+        if not moving == moving:
+            continue
+        gw, gv = c1 - c0, e0 + fw * (e1 - e0)
+        h0, h1 = d00 + fv * (d01 - d00), d10 + fv * (d11 - d10)
+        gu = h0 + fw * (h1 - h0)
+        gx = axes[0, 0] * gu + axes[0, 1] * gv + axes[0, 2] * gw
+        gy = axes[1, 0] * gu + axes[1, 1] * gv + axes[1, 2] * gw
+        gz = axes[2, 0] * gu + axes[2, 1] * gv + axes[2, 2] * gw
+        channels[0, n], channels[1, n], channels[2, n] = 1.0, fixed[i], moving
+        channels[3, n], channels[4, n], channels[5, n] = gx, gy, gz
+        channels[6, n], channels[7, n], channels[8, n] = py * gz, -px * gz, px * gy - py * gx
+        n += 1
+    return n
+
+
+@numba.njit(cache=True, fastmath=True, nogil=True)
+def _gram(channels, n, out):
+    """Upper triangle of channels @ channels.T over the first n samples, in double precision."""
+    for a in range(CHANNELS):
+        for b in range(a, CHANNELS):
+            total = 0.0
+            for i in range(n):
+                total += np.float64(channels[a, i]) * np.float64(channels[b, i])
+            out[a, b] = total
+
+
+@numba.njit(cache=True, nogil=True)
+def _blocks(volume, planes, axes, x, y, fixed, blocks, first, last, part):
+    """Jobs [first, last): job = pose * blocks + block, each writes its own row of `part`."""
+    channels = np.empty((CHANNELS, BLOCK), np.float32)
+    for job in range(first, last):
+        pose, start = job // blocks, (job % blocks) * BLOCK
+        n = _sample_block(volume, planes[pose], axes[pose], x, y, fixed, start, min(len(x), start + BLOCK), channels)
+        _gram(channels, n, part[job])
+
+
+@numba.njit(cache=True, nogil=True)
+def _ordered_sum(part, poses, blocks):
+    out = np.zeros((poses, CHANNELS, CHANNELS))
+    for pose in range(poses):
+        for block in range(blocks):
+            for a in range(CHANNELS):
+                for b in range(a, CHANNELS):
+                    out[pose, a, b] += part[pose * blocks + block, a, b]
+        for a in range(CHANNELS):
+            for b in range(a):
+                out[pose, a, b] = out[pose, b, a]
+    return out
+
+
+def moments(volume: Array, planes: Array, axes: Array, x: Array, y: Array, fixed: Array) -> Array:
+    """Moments of one frame at several poses.
+
+    Args:
+        volume: (D, H, W) float32, NaN where unknown.
+        planes: (B, 3, 3) float64 and axes: (B, 3, 3) float32, see `_sample_block`.
+        x, y, fixed: (N,) float32, mm about the image centre and fixed values.
+
+    Returns:
+        (B, 9, 9) float64, symmetric.
+    """
+    poses, blocks = len(planes), (len(x) + BLOCK - 1) // BLOCK
+    part = np.zeros((poses * blocks, CHANNELS, CHANNELS))
+    run_ranges(lambda a, b: _blocks(volume, planes, axes, x, y, fixed, blocks, a, b, part), poses * blocks, LEAST_BLOCKS)
+    return _ordered_sum(part, poses, blocks)

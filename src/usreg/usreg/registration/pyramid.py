@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gaussian pyramids: the same smoothing, in mm, of the volume (all three axes) and of the frame (in its plane).
+
+Smoothing and thinning are one banded matrix per axis; what is unknown or outside the sector has no weight (normalised convolution).
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..data.types import Frame, ImageGeometry, Volume
+
+KNOWN_SHARE = 0.5  # of the kernel's weight that must be known for a smoothed value to count
+REACH = 3.0  # standard deviations at which the kernel is cut
+
+
+@dataclass(frozen=True, eq=False)
+class VolumeLevel:
+    """A smoothed volume.
+
+    Args:
+        data: (D, H, W) float32, NaN where unknown.
+        index_T_ct: (4, 4) from mm to the voxel index of this level.
+        sigma_mm: standard deviation of the smoothing.
+    """
+
+    data: Tensor
+    index_T_ct: Tensor
+    sigma_mm: float
+
+
+@dataclass(frozen=True, eq=False)
+class FrameLevel:
+    """Samples of a smoothed frame inside its sector.
+
+    Args:
+        x_mm, y_mm: (N,) float32, relative to the centre of the image rectangle.
+        value: (N,) float32.
+        cell: (N,) int64 position in the thinned image of `shape`, row by row.
+        spacing_mm: distance of the samples along columns and rows.
+    """
+
+    x_mm: Tensor
+    y_mm: Tensor
+    value: Tensor
+    cell: Tensor
+    shape: tuple[int, int]
+    spacing_mm: tuple[float, float]
+
+
+def gaussian_matrix(size: int, stride: int, sigma: float) -> Tensor:
+    """Weights (ceil(size / stride), size), float32: row k is a Gaussian about sample k * stride, rows not normalised; sigma in samples."""
+    centres = torch.arange(0, size, stride, dtype=torch.float64)
+    distance = torch.arange(size, dtype=torch.float64) - centres[:, None]
+    if sigma <= 0:
+        return (distance == 0).to(torch.float32)
+    weight = torch.exp(-0.5 * (distance / sigma) ** 2)
+    weight = torch.where(distance.abs() <= max(1.0, REACH * sigma), weight, torch.zeros_like(weight))
+    # full weight is 1, so that the normaliser below reads as the known share
+    full = torch.exp(-0.5 * (torch.arange(-round(REACH * sigma) - 1, round(REACH * sigma) + 2, dtype=torch.float64) / sigma) ** 2).sum()
+    return (weight / full).to(torch.float32)
+
+
+def volume_level(volume: Volume, sigma_mm: float, channel: int = 0) -> VolumeLevel:
+    """Smooth one channel of a volume and thin it to a spacing of about sigma."""
+    data = volume.data[channel].to(torch.float32)
+    known = torch.isfinite(data)
+    if volume.mask is not None:
+        known = known & volume.mask
+    strides = [max(1, int(sigma_mm / s)) for s in volume.grid.spacing_mm]
+    value = _smooth3(torch.where(known, data, torch.zeros_like(data)), strides, volume.grid.spacing_mm, sigma_mm)
+    weight = _smooth3(known.to(torch.float32), strides, volume.grid.spacing_mm, sigma_mm)
+    value = torch.where(weight > KNOWN_SHARE, value / weight.clamp_min(1e-6), torch.full_like(value, torch.nan))
+    thin = torch.diag(torch.tensor([1.0 / s for s in strides] + [1.0], dtype=torch.float64))
+    return VolumeLevel(value.contiguous(), thin @ volume.grid.index_T_ct, sigma_mm)
+
+
+def _smooth3(data: Tensor, strides: list[int], spacing_mm: tuple[float, float, float], sigma_mm: float) -> Tensor:
+    mx, my, mz = (gaussian_matrix(n, s, sigma_mm / mm) for n, s, mm in zip(reversed(data.shape), strides, spacing_mm, strict=True))
+    data = my @ (data @ mx.T)
+    return (mz @ data.reshape(data.shape[0], -1)).reshape(mz.shape[0], *data.shape[1:])
+
+
+def frame_level(frame: Frame, sigma_mm: float, step_mm: float) -> FrameLevel:
+    """Smooth a frame inside its sector and sample it about every `step_mm`."""
+    plan = _plan(frame.geometry, sigma_mm, step_mm)
+    smooth = plan.rows @ (frame.image.to(torch.float32) * plan.mask) @ plan.columns.T
+    value = smooth.reshape(-1)[plan.cell] * plan.scale
+    return FrameLevel(plan.x_mm, plan.y_mm, value, plan.cell, plan.shape, plan.spacing_mm)
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """What depends on the geometry alone."""
+
+    rows: Tensor
+    columns: Tensor
+    mask: Tensor
+    scale: Tensor
+    x_mm: Tensor
+    y_mm: Tensor
+    cell: Tensor
+    shape: tuple[int, int]
+    spacing_mm: tuple[float, float]
+
+
+@functools.lru_cache(maxsize=16)
+def _plan(geometry: ImageGeometry, sigma_mm: float, step_mm: float) -> _Plan:
+    plane = geometry.plane
+    dx, dy = plane.spacing_mm
+    sx, sy = (max(1, round(step_mm / d)) for d in (dx, dy))
+    rows, columns = gaussian_matrix(plane.height, sy, sigma_mm / dy), gaussian_matrix(plane.width, sx, sigma_mm / dx)
+    mask = geometry.mask().to(torch.float32)
+    weight = rows @ mask @ columns.T
+    keep = geometry.mask()[::sy, ::sx] & (weight > KNOWN_SHARE)
+    points = (plane.points_mm() - plane.centre_mm)[::sy, ::sx][keep]
+    scale = 1.0 / weight[keep]
+    x, y = (points[:, i].to(torch.float32).contiguous() for i in (0, 1))
+    shape = (keep.shape[0], keep.shape[1])
+    return _Plan(rows, columns, mask, scale, x, y, keep.reshape(-1).nonzero()[:, 0], shape, (sx * dx, sy * dy))
