@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Installs the library, its nodes, and the launch, config, bags and benchmarks folders of the repository's top level."""
+"""Installs the library, its nodes, and the launch, config, bags and benchmarks folders of the top level."""
 
 import os
 import re
