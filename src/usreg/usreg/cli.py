@@ -178,7 +178,7 @@ def _bench(name: str) -> Callable[..., None]:
 
         from .data.share import share_dir
 
-        script = share_dir("benchmarks") / f"bench_{name}.py"
+        script = share_dir() / "benchmarks" / f"bench_{name}.py"
         sys.argv = [str(script), *context.args]
         runpy.run_path(str(script), run_name="__main__")
 
