@@ -23,7 +23,7 @@ ROWS = {
     3: "losses",
     4: "registration acquisition tracking calibration reconstruction smoothing fusion guidance evaluation",
     5: "systems simulation",
-    6: "navigator training web",
+    6: "navigator study training web",
     7: "nodes",
     8: "cli",
 }

@@ -19,8 +19,10 @@ PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 PYTHON_PACKAGES = {
     "SimpleITK": ("SimpleITK", ""),
     "aiohttp": ("aiohttp", "python3-aiohttp"),
+    "apsw": ("apsw", ""),
     "cma": ("cma", ""),
     "cv2": ("opencv-python-headless", "python3-opencv"),
+    "lz4": ("lz4", ""),
     "matplotlib": ("matplotlib", "python3-matplotlib"),
     "mcap": ("mcap", ""),
     "numba": ("numba", "python3-numba"),
@@ -30,11 +32,13 @@ PYTHON_PACKAGES = {
     "pytransform3d": ("pytransform3d", "python3-pytransform3d-pip"),
     "rich": ("rich", "python3-rich"),
     "rosbags": ("rosbags", "python3-rosbags-pip"),
+    "ruamel": ("ruamel.yaml", "python3-ruamel.yaml"),
     "safetensors": ("safetensors", ""),
     "scipy": ("scipy", "python3-scipy"),
     "torch": ("", "python3-torch"),
     "typer": ("typer", "python3-typer"),
     "yaml": ("pyyaml", "python3-yaml"),
+    "zstandard": ("zstandard", ""),
 }
 ROS_KEYS = {"tf2_ros": "tf2_ros_py"}  # where the rosdep key is not the name of the import
 
