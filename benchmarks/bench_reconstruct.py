@@ -17,8 +17,9 @@ import torch
 from usreg.data.calibration import read_calibration
 from usreg.data.sequences import read_sequence
 from usreg.data.tracked import tracked_frames
-from usreg.data.types import TrackedFrame, Volume
 from usreg.data.volumes import read_volume
+
+from usreg.data.types import TrackedFrame, Volume
 from usreg.geometry.grid import VoxelGrid
 from usreg.reconstruction import ReconstructionConfig, grid_for, insertion, reconstruct
 from usreg.reconstruction.reconstruct import index_A_pixel

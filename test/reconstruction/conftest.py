@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+
 from usreg.data.types import Frame, TrackedFrame
 from usreg.geometry import rotation, se3
 from usreg.geometry.plane import PlaneGrid

@@ -5,6 +5,7 @@ import logging
 
 import pytest
 import torch
+
 from usreg.config import from_mapping
 from usreg.errors import ConfigError, GeometryError, MissingTransformError
 from usreg.geometry import se3

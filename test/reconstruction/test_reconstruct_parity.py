@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from usreg.reconstruction import ReconstructionConfig, grid_for, holes, insertion, reconstruct
 from usreg.reconstruction.reconstruct import index_A_pixel
 

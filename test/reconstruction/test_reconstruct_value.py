@@ -4,6 +4,7 @@
 import numpy as np
 import pytest
 import torch
+
 from usreg.geometry import rotation, se3
 from usreg.geometry.plane import PlaneGrid
 from usreg.geometry.sector import SectorGeometry

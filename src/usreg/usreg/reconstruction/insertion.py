@@ -157,4 +157,4 @@ def _compound(voxels, at, values, weights, compounding):
     else:
         for n in range(len(values)):
             voxels[at[0][n], at[1][n], at[2][n], 0] = values[n]
-    voxels[(*at, np.ones_like(at[0]))] = 1
+    voxels[..., 1][at] = 1

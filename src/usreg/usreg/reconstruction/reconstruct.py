@@ -123,7 +123,7 @@ class _Lanes:
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown()
 
-    def run(self, kernel: Callable[..., None], *args: Any) -> None:
+    def run(self, kernel: Any, *args: Any) -> None:
         self.map(lambda lane: kernel(*args, lane, self.count))
 
     def map(self, work: Callable[[int], None]) -> None:
@@ -140,6 +140,7 @@ def _insert_all(
     progress: Progress | None,
 ) -> None:
     linear, compounding = config.interpolation == "linear", _COMPOUNDING[config.compounding]
+    insert: Any = insertion.insert_lane  # compiled on the first call
     for start in range(0, len(tracked), _BATCH):
         batch = [
             (
@@ -148,13 +149,13 @@ def _insert_all(
                 index_A_pixel(f, grid),
                 linear,
                 compounding,
-            )  # type: ignore[union-attr]
+            )
             for f in tracked[start : start + _BATCH]
         ]
 
         def work(lane: int, batch: list[Any] = batch) -> None:
             for args in batch:
-                insertion.insert_lane(voxels, *args, lane, lanes.count)
+                insert(voxels, *args, lane, lanes.count)
 
         lanes.map(work)
         if progress is not None:

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How far off: errors of poses, consistency of covariances, summaries and reports."""
+
+from .consistency import Consistency, covariance_consistency, expected_error_mm, normalised_error
+from .metrics import PoseError, pose_error, sample_points, tre_mm
+from .report import Event, Snapshot, report_result, write_report
+from .result import dump_json, read_result, result_json
+from .summary import Row, Spread, Summary, row_of, spread, summarise
+
+__all__ = [
+    "Consistency",
+    "Event",
+    "PoseError",
+    "Row",
+    "Snapshot",
+    "Spread",
+    "Summary",
+    "covariance_consistency",
+    "dump_json",
+    "expected_error_mm",
+    "normalised_error",
+    "pose_error",
+    "read_result",
+    "report_result",
+    "result_json",
+    "row_of",
+    "sample_points",
+    "spread",
+    "summarise",
+    "tre_mm",
+    "write_report",
+]
