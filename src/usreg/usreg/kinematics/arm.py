@@ -112,7 +112,7 @@ class Arm:
         return self.world_T_base @ self.chain.forward(q) @ self.flange_T_probe
 
     def covariance_at_probe(self, q: Tensor) -> Tensor:
-        """Covariance (..., 6, 6) of world_T_probe: J diag(sigma^2) J^T, (v, w) in mm and rad, world axes, probe's origin."""
+        """Covariance (..., 6, 6) of world_T_probe: J diag(sigma^2) J^T, (v, w), mm, rad, world axes, at the origin."""
         flange = self.chain.forward(q)
         lever = (flange[..., :3, :3] @ self.flange_T_probe[:3, 3:]).squeeze(-1)  # flange to probe in base axes
         j = self.chain.jacobian(q)

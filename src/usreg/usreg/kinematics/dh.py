@@ -64,8 +64,9 @@ def chain_from_dh(rows: Sequence[DhRow], joint_names: Sequence[str], link_names:
     origins = [rpy_pose((0, 0, 0), (0, 0, math.radians(r.offset_deg))) for r in rows]
     tails = [rpy_pose((r.a_mm, 0, r.d_mm), (math.radians(r.alpha_deg), 0, 0)) for r in rows]
     axes = torch.tensor([[0.0, 0.0, 1.0]] * len(rows), dtype=torch.float64)
-    return Chain(tuple(joint_names), tuple(link_names), ("revolute",) * len(rows), torch.stack(origins), axes,
-                 se3.identity(), limits_from_deg(rows), torch.stack(tails))  # fmt: skip
+    kinds = cast("tuple[JointKind, ...]", ("revolute",) * len(rows))
+    names, links, limits = tuple(joint_names), tuple(link_names), limits_from_deg(rows)
+    return Chain(names, links, kinds, torch.stack(origins), axes, se3.identity(), limits, torch.stack(tails))
 
 
 def chain_from_joints(
