@@ -17,7 +17,7 @@ from torch import Tensor
 from ..errors import FileFormatError, GeometryError, ShapeError
 from ..geometry.plane import PlaneGeometry, PlaneGrid
 from ..geometry.sector import SectorGeometry, full_rectangle
-from . import stamps
+from . import ros_time
 from .definitions import standard_store
 from .types import ImageGeometry
 
@@ -35,7 +35,7 @@ def make(type_name: str, *values: Any) -> Any:
 
 def header(stamp_s: float, frame_id: str) -> Any:
     """std_msgs/Header."""
-    return make("std_msgs/msg/Header", make("builtin_interfaces/msg/Time", *stamps.split(stamp_s)), frame_id)
+    return make("std_msgs/msg/Header", make("builtin_interfaces/msg/Time", *ros_time.split(stamp_s)), frame_id)
 
 
 def encode_image(stamp_s: float, image: Tensor, frame_id: str = "us_image") -> Any:
@@ -64,7 +64,7 @@ def decode_image(message: Any) -> tuple[float, Tensor]:
             f"an image says {w}x{h} '{encoding}' with rows of {step} bytes, but carries {data.size} bytes"
         )
     rows = data.reshape(h, step)[:, : w * depth]
-    return stamps.of_header(message.header.stamp), _grey(rows.reshape(h, w, depth), CHANNELS[encoding])
+    return ros_time.of_header(message.header.stamp), _grey(rows.reshape(h, w, depth), CHANNELS[encoding])
 
 
 def _grey(pixels: np.ndarray, order: tuple[int, int, int] | None) -> Tensor:
@@ -88,8 +88,9 @@ def encode_geometry(stamp_s: float, geometry: ImageGeometry, frame_id: str = "us
     metres = [v / 1000 for v in (a, d, b, *geometry.apex_mm, *geometry.radius_mm)]
     clip = np.array(geometry.clip_mm) / 1000
     return make(
-        "usreg_msgs/msg/UltrasoundGeometry", header(stamp_s, frame_id), kind, geometry.plane.width, geometry.plane.height, *metres,
-        *geometry.angle_rad, clip, geometry.depth_mm / 1000, geometry.orientation, geometry.sound_speed_m_s, geometry.probe_id, sequence,
+        "usreg_msgs/msg/UltrasoundGeometry", header(stamp_s, frame_id), kind, geometry.plane.width,
+        geometry.plane.height, *metres, *geometry.angle_rad, clip, geometry.depth_mm / 1000, geometry.orientation,
+        geometry.sound_speed_m_s, geometry.probe_id, sequence,
     )  # fmt: skip
 
 
@@ -107,10 +108,11 @@ def decode_geometry(message: Any) -> tuple[float, ImageGeometry]:
         raise GeometryError(f"probe kind {kind} is unknown; 0 linear, 1 convex, 2 phased, 3 plane")
     if orientation not in ("MF", ""):
         raise GeometryError(
-            f"images on this topic have orientation MF, this one says '{orientation}': flip its pixels where it is acquired"
+            f"images here have orientation MF, this one says '{orientation}': flip its pixels where it is acquired"
         )
-    stamp_s = stamps.of_header(message.header.stamp)
-    clip = tuple(mm(v) for v in message.clip)
+    stamp_s = ros_time.of_header(message.header.stamp)
+    x0, y0, x1, y1 = (mm(v) for v in message.clip)
+    clip = (x0, y0, x1, y1)
     if kind == KIND_PLANE and _covers(clip, plane):
         return stamp_s, PlaneGeometry(plane)
     return stamp_s, SectorGeometry(
@@ -153,4 +155,4 @@ def decode_joints(message: Any) -> tuple[float, tuple[str, ...], tuple[float, ..
     names, positions = tuple(map(str, message.name)), tuple(map(float, message.position))
     if len(names) != len(positions):
         raise FileFormatError(f"a joint state names {len(names)} joints but has {len(positions)} positions")
-    return stamps.of_header(message.header.stamp), names, positions
+    return ros_time.of_header(message.header.stamp), names, positions

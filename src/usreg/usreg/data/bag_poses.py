@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Poses, transforms and registrations as ROS messages, without ROS: rosbags' classes, metres.
 
-Covariances: in the library (v, w) in mm and rad about a pivot, world axes; in ROS (x, y, z, rotX, rotY, rotZ) in m and rad about the
-origin of the child frame.
+Covariances: in the library (v, w) in mm and rad about a pivot, world axes; in ROS (x, y, z, rotX, rotY, rotZ) in m and
+rad about the origin of the child frame.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..errors import GeometryError
 from ..geometry import rotation, se3
-from . import stamps
+from . import ros_time
 from .bag_messages import header, make
 from .types import Estimate, Rigid, Volume
 
@@ -114,7 +114,7 @@ def decode_stamped_pose(message: Any, pivot: Tensor | None = None) -> tuple[floa
     pose = decode_pose(message.pose.pose)
     offset = None if pivot is None else pivot - pose[:3, 3]
     covariance = covariance_from_ros(message.pose.covariance, offset)
-    return stamps.of_header(message.header.stamp), str(message.header.frame_id), pose, covariance
+    return ros_time.of_header(message.header.stamp), str(message.header.frame_id), pose, covariance
 
 
 def encode_transforms(transforms: Iterable[StampedTransform]) -> Any:
@@ -133,7 +133,7 @@ def decode_transforms(message: Any) -> list[StampedTransform]:
     """Every transform of a TFMessage; frame names without a leading slash."""
     return [
         StampedTransform(
-            stamps.of_header(t.header.stamp), str(t.header.frame_id).lstrip("/"), str(t.child_frame_id).lstrip("/"),
+            ros_time.of_header(t.header.stamp), str(t.header.frame_id).lstrip("/"), str(t.child_frame_id).lstrip("/"),
             _pose(t.transform.translation, t.transform.rotation),
         )
         for t in message.transforms
@@ -149,8 +149,9 @@ def encode_registration(record: RegistrationRecord) -> Any:
     )
     pivot = make("geometry_msgs/msg/Point", *(e.pivot / 1000).tolist())
     return make(
-        "usreg_msgs/msg/Registration", header(record.stamp_s, record.world), record.child, body, pivot, e.score, e.overlap, math.nan,
-        STATUS.index(record.status), e.reason, record.rank, e.system, e.compute_s, record.age_s, encode_pose(record.world_T_image),
+        "usreg_msgs/msg/Registration", header(record.stamp_s, record.world), record.child, body, pivot, e.score,
+        e.overlap, math.nan, STATUS.index(record.status), e.reason, record.rank, e.system, e.compute_s, record.age_s,
+        encode_pose(record.world_T_image),
     )  # fmt: skip
 
 
@@ -167,7 +168,7 @@ def decode_registration(message: Any) -> RegistrationRecord:
         system=str(message.system), compute_s=float(message.compute_time),
     )  # fmt: skip
     return RegistrationRecord(
-        stamps.of_header(message.header.stamp), estimate, STATUS[status], decode_pose(message.image_pose),
+        ros_time.of_header(message.header.stamp), estimate, STATUS[status], decode_pose(message.image_pose),
         str(message.header.frame_id), str(message.child_frame_id), float(message.age), int(message.hypothesis_rank),
     )  # fmt: skip
 

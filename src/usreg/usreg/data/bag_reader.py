@@ -166,7 +166,7 @@ class BagReader:
             known = standard_store()
             if not topic.definition and topic.type_name not in known.fielddefs:
                 raise FileFormatError(
-                    f"the bag has no definition of '{topic.type_name}' (topic '{topic.name}'), and it is not a standard type"
+                    f"the bag does not define '{topic.type_name}' (topic '{topic.name}'), nor is it a standard type"
                 )
             if not topic.definition or (
                 topic.type_name in known.fielddefs and full_text(known, topic.type_name) == topic.definition
@@ -243,13 +243,13 @@ def bag_files(path: Path, limits: BagLimits | None = None) -> list[Path]:
 def _listed(folder: Path) -> list[Path]:
     information = load_yaml(folder / "metadata.yaml").get("rosbag2_bagfile_information")
     names = information.get("relative_file_paths") if isinstance(information, dict) else None
-    if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
+    if not isinstance(information, dict) or not isinstance(names, list) or not all(isinstance(n, str) for n in names):
         raise FileFormatError(
             f"metadata.yaml of '{folder.name}' lists no files; remove it to read the files by their names"
         )
     if information.get("compression_mode") not in (None, "", "none", "NONE"):
         raise FileFormatError(
-            f"'{folder.name}' is compressed by rosbag2 ({information['compression_mode']}); convert it with 'ros2 bag convert'"
+            f"'{folder.name}' is compressed by rosbag2 ({information['compression_mode']}): 'ros2 bag convert' it first"
         )
     try:
         files = [inside(folder, n, "relative_file_paths") for n in names]

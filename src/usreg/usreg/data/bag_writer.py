@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writing MCAP bags that `ros2 bag` reads: a folder with metadata.yaml, or a single `.mcap` file.
 
-The same content gives the same bytes. A recorder writes in place and flushes, so that whatever ends it leaves a readable bag.
+The same content gives the same bytes. A recorder writes in place and flushes, so that whatever ends it leaves a
+readable bag.
 """
 
 from __future__ import annotations
@@ -67,14 +68,14 @@ class BagWriter:
 
     Args:
         path: a new folder, or a new file when it ends in `.mcap`.
-        live: for recorders: written in place under its final name and flushed at least every `flush_after_s` of log time, so that a crash
-            or a full disk leaves what was recorded before. Otherwise it appears under its name only when it is closed.
+        live: for recorders: written in place under its final name and flushed at least every `flush_after_s` of log
+            time, so that a crash or a full disk leaves what was recorded before. Otherwise it appears under its name
+            only when it is closed.
         compression: of chunks.
         chunk_bytes: size at which a chunk is written.
 
     Raises:
-        WriteError: the path exists, cannot be made, or the disk is full. After a full disk nothing more is taken; `close` still finishes
-            what fits.
+        WriteError: the path exists, cannot be made, or the disk is full. After a full disk nothing more is taken.
     """
 
     def __init__(
@@ -101,7 +102,7 @@ class BagWriter:
         self._flushed_ns: int | None = None
         self._failed = self._closed = False
         self._output = self._guard(self._open)
-        self._mcap = Writer(self._output, chunk_bytes, _COMPRESSION[compression])  # type: ignore[arg-type]
+        self._mcap = Writer(self._output, chunk_bytes, _COMPRESSION[compression])
         self._guard(lambda: self._mcap.start(profile="ros2", library="usreg"))
 
     def _open(self) -> _Output:
@@ -212,7 +213,7 @@ class BagWriter:
         """Finish the bag.
 
         Raises:
-            WriteError: the end could not be written; messages written before stay readable (live) or nothing appears (otherwise).
+            WriteError: the end could not be written; what was written before stays readable (live), or nothing appears.
         """
         if self._closed:
             return
@@ -276,8 +277,8 @@ class BagWriter:
             for name, (type_name, profiles, type_hash) in self._topics.items()
         ]  # fmt: skip
         return {
-            "version": METADATA_VERSION, "storage_identifier": "mcap", "relative_file_paths": [self._file.name], **times,
-            "topics_with_message_count": topics, "compression_format": "", "compression_mode": "",
+            "version": METADATA_VERSION, "storage_identifier": "mcap", "relative_file_paths": [self._file.name],
+            **times, "topics_with_message_count": topics, "compression_format": "", "compression_mode": "",
             "files": [{"path": self._file.name, **times}], "custom_data": None, "ros_distro": "usreg",
         }  # fmt: skip
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import apsw
-from rosbags.interfaces import MessageDefinitionFormat
+from rosbags.interfaces import Connection, ConnectionExtRosbag2, MessageDefinitionFormat
 from rosbags.rosbag2 import Reader, ReaderError
 
 from ..errors import FileFormatError
@@ -52,8 +52,10 @@ class Db3File:
             raise FileFormatError(f"'{self.path.name}' is not a readable rosbag2 sqlite3 file: {error}") from error
 
 
-def _topic(connection) -> Topic:  # type: ignore[no-untyped-def]  # rosbags' Connection
+def _topic(connection: Connection) -> Topic:
     definition, ext = connection.msgdef, connection.ext
+    if not isinstance(ext, ConnectionExtRosbag2):
+        raise FileFormatError(f"topic '{connection.topic}' is of ROS 1; convert the bag with 'rosbags-convert'")
     encoding = "ros2idl" if definition.format == MessageDefinitionFormat.IDL else "ros2msg"
     return Topic(
         connection.topic, connection.msgtype, tuple(ext.offered_qos_profiles), definition.data, encoding,

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Message types without ROS: rosbags' own for the standard packages, `.msg` files for usreg_msgs, a bag's schema for the rest."""
+"""Message types without ROS.
+
+rosbags' own for the standard packages, `.msg` files for usreg_msgs, a bag's schema for the rest.
+"""
 
 from __future__ import annotations
 
 import functools
 import re
 from pathlib import Path
+from typing import Any
 
 from rosbags.interfaces import Nodetype
 from rosbags.typesys import Stores, TypesysError, get_types_from_idl, get_types_from_msg, get_typestore
@@ -18,6 +22,7 @@ OWN_PACKAGE = "usreg_msgs"
 MAX_DEFINITION_BYTES = 512 * 1024
 MAX_FIXED_ARRAY = 65536  # code is generated per element: a hostile schema must not ask for a billion
 TYPE_NAME = re.compile(r"[a-z][a-z0-9_]*/(msg|srv|action)/[A-Za-z][A-Za-z0-9_]*")
+IDL = ("ros2idl", "omgidl")
 SEPARATOR = "=" * 80
 
 
@@ -80,11 +85,10 @@ def add_package(store: Typestore, type_name: str) -> None:
 def children(store: Typestore, type_name: str) -> list[str]:
     """Types that the fields of a type name."""
     found = []
-    for _, (kind, detail) in store.fielddefs[type_name][1]:
-        if kind in (Nodetype.ARRAY, Nodetype.SEQUENCE):
-            kind, detail = detail[0]
-        if kind == Nodetype.NAME:
-            found.append(str(detail))
+    for _, description in store.fielddefs[type_name][1]:
+        inner: Any = description[1][0] if description[0] in (Nodetype.ARRAY, Nodetype.SEQUENCE) else description
+        if inner[0] == Nodetype.NAME:
+            found.append(str(inner[1]))
     return found
 
 
@@ -125,9 +129,8 @@ def register(store: Typestore, type_name: str, text: str, encoding: str = "ros2m
         raise FileFormatError(
             f"the definition of '{type_name}' declares an array of {max(sizes)} elements; at most {MAX_FIXED_ARRAY}"
         )
-    parse = get_types_from_idl if encoding in ("ros2idl", "omgidl") else get_types_from_msg
     try:
-        types = parse(text) if parse is get_types_from_idl else parse(text, type_name)
+        types = get_types_from_idl(text) if encoding in IDL else get_types_from_msg(text, type_name)
         for name in types:
             check_type_name(name)
         store.register(types)

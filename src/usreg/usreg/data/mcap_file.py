@@ -92,7 +92,7 @@ class McapFile:
         """Messages of the wanted channels in order of log time, equal times in the order of the file."""
         return heapq.merge(self._chunked(wanted), self._single(wanted))
 
-    # -- walking through the records ------------------------------------------------------------------------------------
+    # walking through the records
 
     def _scan(self) -> None:
         if self._file.read(len(MAGIC)) != MAGIC:
@@ -177,7 +177,7 @@ class McapFile:
         self.counts[channel] += 1
         if len(self._loose) > self.limits.max_loose_messages:
             raise FileFormatError(
-                f"'{self.path.name}' has more than {self.limits.max_loose_messages} messages outside chunks; convert it first"
+                f"'{self.path.name}' has more than {self.limits.max_loose_messages} messages outside chunks; convert it"
             )
 
     def _open_chunks(self) -> None:
@@ -190,7 +190,7 @@ class McapFile:
                 elif opcode in (SCHEMA, CHANNEL):
                     self._add_description(opcode, bytes(body))
 
-    # -- messages -------------------------------------------------------------------------------------------------------
+    # messages
 
     def _single(self, wanted: set[int] | None) -> Iterator[Entry]:
         for log_ns, offset, length, channel in sorted(self._loose):
@@ -231,7 +231,7 @@ class McapFile:
     def _unpacked(self, chunk: ChunkPlace) -> bytes:
         if chunk.size > self.limits.max_chunk_bytes:
             raise FileFormatError(
-                f"'{self.path.name}' declares a chunk of {chunk.size} bytes; at most {self.limits.max_chunk_bytes} are read"
+                f"'{self.path.name}' declares a chunk of {chunk.size} bytes, above {self.limits.max_chunk_bytes}"
             )
         stored = self._read(chunk.offset, chunk.present)
         if chunk.present < chunk.stored:

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from ..config import check_range
 from ..errors import UsregError
-from . import stamps
-from .bag_messages import decode_geometry, decode_image, decode_joints
-from .bag_poses import decode_transforms
+from . import ros_time
+from .bag_messages import decode_joints
+from .bag_poses import StampedTransform, decode_transforms
 from .bag_reader import BagReader
+from .pairing import FramePairs
 from .sessions import Session
 from .types import Frame, ImageGeometry
 
@@ -91,7 +92,8 @@ class ReplayConfig:
 
     Args:
         reorder_s: messages may have been recorded up to this much out of the order of their stamps.
-        hold_s: a frame waits at most this long for poses at or after its stamp (they are interpolated, never extrapolated).
+        hold_s: a frame waits at most this long for poses at or after its stamp (poses are interpolated, never
+            extrapolated).
         max_pending: images that wait for their geometry.
     """
 
@@ -136,8 +138,10 @@ def session_events(
 def session_frames(
     session: Session, geometry: ImageGeometry | None = None, config: ReplayConfig | None = None
 ) -> Iterator[Event]:
-    """`session_events`, but a frame comes out only once every pose stream has reached its stamp, or `hold_s` later: in this order a
-    tracker that interpolates can place each frame at once, as the live graph does by waiting."""
+    """`session_events`, but a frame comes out only once every pose stream has reached its stamp, or `hold_s` later.
+
+    In this order a tracker that interpolates can place each frame at once, as the live graph does by waiting.
+    """
     config = config or ReplayConfig()
     waiting: deque[FrameEvent] = deque()
     reached: dict[Any, float] = {}
@@ -181,25 +185,16 @@ class _Decoder:
     """Messages to events; pairs images with geometries of the same stamp."""
 
     def __init__(self, session: Session, fixed: ImageGeometry | None, config: ReplayConfig) -> None:
-        self._fixed, self._config = fixed, config
-        self._images: dict[float, Tensor] = {}
-        self._geometries: dict[float, ImageGeometry] = {}
-        self._count = 0
         names = session.config.topics
-        self._names = names
+        self._image_topic = names.image
+        self._pairs = FramePairs(fixed, config.max_pending)
         self._handlers: dict[str, Callable[[Any], list[Event]]] = {
-            names.image: self._image,
-            names.geometry: self._geometry,
+            names.image: lambda m: self._frames(self._pairs.add_image(m)),
+            names.geometry: lambda m: self._frames(self._pairs.add_geometry(m)),
             names.joints: lambda m: [JointEvent(*decode_joints(m))],
-            names.tf: lambda m: [
-                TransformEvent(t.stamp_s, t.parent, t.child, t.parent_T_child) for t in decode_transforms(m)
-            ],
-            names.tf_static: lambda m: [
-                TransformEvent(t.stamp_s, t.parent, t.child, t.parent_T_child, True) for t in decode_transforms(m)
-            ],
-            names.truth: lambda m: [
-                TruthEvent(t.stamp_s, t.parent, t.child, t.parent_T_child) for t in decode_transforms(m)
-            ],
+            names.tf: lambda m: [TransformEvent(*_fields(t)) for t in decode_transforms(m)],
+            names.tf_static: lambda m: [TransformEvent(*_fields(t), static=True) for t in decode_transforms(m)],
+            names.truth: lambda m: [TruthEvent(*_fields(t)) for t in decode_transforms(m)],
         }
 
     def __call__(self, topic: str, log_ns: int, message: Callable[[], Any]) -> list[Event]:
@@ -207,36 +202,17 @@ class _Decoder:
             return self._handlers[topic](message())
         except UsregError as error:
             log.warning("a message on %s was left out: %s", topic, error)
-            return [SkippedEvent(stamps.to_s(log_ns), topic, str(error))]
+            return [SkippedEvent(ros_time.to_s(log_ns), topic, str(error))]
 
-    def _image(self, message: Any) -> list[Event]:
-        stamp_s, image = decode_image(message)
-        if self._fixed is not None:
-            return [self._frame(stamp_s, image, self._fixed)]
-        if stamp_s in self._geometries:
-            return [self._frame(stamp_s, image, self._geometries.pop(stamp_s))]
-        self._images[stamp_s] = image
-        return self._oldest(self._images, self._names.image, "its geometry did not come")
-
-    def _geometry(self, message: Any) -> list[Event]:
-        stamp_s, geometry = decode_geometry(message)
-        if stamp_s in self._images:
-            return [self._frame(stamp_s, self._images.pop(stamp_s), geometry)]
-        self._geometries[stamp_s] = geometry
-        return self._oldest(self._geometries, self._names.geometry, "its image did not come")
-
-    def _frame(self, stamp_s: float, image: Tensor, geometry: ImageGeometry) -> Event:
-        self._count += 1
-        return FrameEvent(Frame(image, geometry, stamp_s, self._count - 1))
-
-    def _oldest(self, pending: dict[float, Any], topic: str, reason: str) -> list[Event]:
-        if len(pending) <= self._config.max_pending:
-            return []
-        stamp_s = next(iter(pending))
-        del pending[stamp_s]
-        return [SkippedEvent(stamp_s, topic, reason)]
+    def _frames(self, frame: Frame | None) -> list[Event]:
+        lost: list[Event] = [SkippedEvent(s, self._image_topic, reason) for s, reason in self._pairs.lost]
+        self._pairs.lost.clear()
+        return lost if frame is None else [*lost, FrameEvent(frame)]
 
     def unpaired(self) -> list[Event]:
         """What still waits at the end of the bag."""
-        events: list[Event] = [SkippedEvent(s, self._names.image, "its geometry did not come") for s in self._images]
-        return events + [SkippedEvent(s, self._names.geometry, "its image did not come") for s in self._geometries]
+        return [SkippedEvent(s, self._image_topic, reason) for s, reason in self._pairs.finish()]
+
+
+def _fields(t: StampedTransform) -> tuple[float, str, str, Tensor]:
+    return t.stamp_s, t.parent, t.child, t.parent_T_child

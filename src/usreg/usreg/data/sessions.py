@@ -100,7 +100,8 @@ class SessionConfig:
 
     Args:
         bag: folder or file of the recording.
-        volume: the pre-procedural volume. modality: "CT", "MR", "US" or "". labels: a label volume; label_names: by value.
+        volume: the pre-procedural volume. modality: "CT", "MR", "US" or "".
+        labels: a label volume; label_names: names by value.
         initial: where registration begins; None: it waits for `registration/initialize`.
         pose_source: "joints" (the arm's kinematics give the pose) or "tf" (the bag's TF does).
         arm, probe: names in config/arms and config/probes, or files inside the folder.
@@ -195,8 +196,8 @@ def read_session(path: str | Path) -> Session:
     """Read a session from its folder or its `session.yaml`; every file that it names must be there, inside the folder.
 
     Raises:
-        MissingFileError: no session there, or a named file is missing. ConfigError: unknown keys, bad values, paths that lead out.
-        GeometryError: the initial pose is not rigid.
+        MissingFileError: no session there, or a named file is missing.
+        ConfigError: unknown keys, bad values, paths that lead out. GeometryError: the initial pose is not rigid.
     """
     path = Path(path)
     folder = path.parent if path.name == FILE_NAME else path
@@ -221,7 +222,7 @@ def read_session(path: str | Path) -> Session:
 
 
 def write_session(folder: str | Path, config: SessionConfig) -> Session:
-    """Write `session.yaml` (whole or not at all) into a folder, which is made; its files are written by their own writers.
+    """Write `session.yaml` (whole or not at all) into a folder; its files are written by their own writers.
 
     Raises:
         WriteError: no permission or a full disk.
