@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rendering: images of a volume on given planes."""
+
+from .agreement import Renderer
+from .reslice import slice_fast
+from .slicing import slice_volume
+
+__all__ = ["Renderer", "slice_fast", "slice_volume"]

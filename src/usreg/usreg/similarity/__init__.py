@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Similarity of images under a mask: higher is more alike."""
+
+from .agreement import LeastSquares, Linearised, Similarity
+from .ncc import NccResidual, ncc
+
+__all__ = ["LeastSquares", "Linearised", "NccResidual", "Similarity", "ncc"]
