@@ -9,6 +9,7 @@ import ast
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -32,20 +33,14 @@ ROS_MODULE = re.compile(
     r"(rclpy|tf2_ros|tf2_py|launch|launch_\w+|cv_bridge|tf_transformations|\w+_msgs|\w+_srvs|\w+_interfaces)(\.|$)"
 )
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
-GLOBAL_SEEDS = {
-    "torch.manual_seed",
-    "torch.seed",
-    "torch.cuda.manual_seed",
-    "torch.cuda.manual_seed_all",
-    "random.seed",
-}
+GLOBAL_SEEDS = set("torch.manual_seed torch.seed torch.cuda.manual_seed torch.cuda.manual_seed_all random.seed".split())
 LOCAL_RANDOM = {"default_rng", "Generator", "SeedSequence", "PCG64", "BitGenerator"}
 # Calls that only declare something; CamelCase names (constants of small frozen classes) are allowed as well.
 DECLARATIONS = set(
     """dataclass dataclasses.dataclass field dataclasses.field njit numba.njit lru_cache functools.lru_cache re.compile
-    logging.getLogger struct.Struct frozenset tuple dict dict.fromkeys set range slice len float sorted sum astype np.array
-    np.sqrt np.dtype torch.tensor torch.no_grad torch.inference_mode math.radians math.sqrt command callback add_typer
-    """.split()
+    logging.getLogger struct.Struct frozenset tuple dict dict.fromkeys set range slice len float sorted sum astype
+    np.array np.sqrt np.dtype torch.tensor torch.no_grad torch.inference_mode math.radians math.sqrt command callback
+    add_typer""".split()
 )
 
 
@@ -78,6 +73,7 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+@cache
 def package_sources() -> list[Source]:
     return [read(path, module_name(path)) for path in sorted((PACKAGE / "usreg").rglob("*.py"))]
 
