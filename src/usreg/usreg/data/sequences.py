@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tracked ultrasound sequences of the PLUS toolkit: `.mha`, `.mhd` with `.raw` or `.zraw`, `.nrrd`; read and written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import FileFormatError, MissingFileError, ShapeError, TimeError
+from .atomic import atomic_file
+from .chain import find_path
+from .metaimage import metaimage_text, read_metaimage_header
+from .nrrd import nrrd_text, read_nrrd_header
+from .pixels import data_path, deflate, read_pixels
+from .sequence_fields import OK, FrameFields, Statuses, format_fields, parse_fields
+from .sequence_header import PREFIX, Axis, SequenceHeader, SequenceLimits
+from .stamp_checks import increasing_stamps, stamp_problems
+from .types import Trajectory
+
+META_ENDINGS, NRRD_ENDINGS = (".mha", ".mhd"), (".nrrd", ".nhdr")
+
+
+@dataclass(frozen=True, eq=False)
+class Sequence:
+    """Frames with their stamps and tracked transforms; everything else that the file said is kept for writing.
+
+    Args:
+        images: (N, h, w) uint8 in MF orientation, or None for poses alone.
+        image_valid: (N,) bool, false where the file has no pixels for a frame.
+        stamps_s: (N,) float64, NaN where the file has none.
+        transforms: by name without its ending, "ProbeToTracker"; translations in the units of the file (mm; `Image` is in pixels).
+        fields: other keys of each frame, as text. header: other keys of the file.
+        statuses: of each transform as the file said, None = not said; empty = taken from the trajectories.
+        image_status: likewise for the images.
+        stamp_valid: (N,) bool, false where the stamp is missing, repeats or runs backwards; None = found here.
+        problems: in words, for `usreg info` and logs.
+    """
+
+    images: Tensor | None
+    image_valid: Tensor
+    stamps_s: Tensor
+    transforms: dict[str, Trajectory]
+    orientation: str = "MF"
+    fields: tuple[dict[str, str], ...] = ()
+    source_format: str = ""
+    header: dict[str, str] = field(default_factory=dict)
+    statuses: dict[str, Statuses] = field(default_factory=dict)
+    image_status: Statuses = ()
+    stamp_valid: Tensor | None = None
+    problems: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        n = self.stamps_s.shape[0]
+        if self.images is not None and (
+            self.images.dim() != 3 or self.images.dtype != torch.uint8 or self.images.shape[0] != n
+        ):
+            raise ShapeError(
+                f"a sequence of {n} stamps needs images ({n}, h, w) uint8, got {tuple(self.images.shape)} {self.images.dtype}"
+            )
+        if self.orientation != "MF":
+            raise ShapeError(
+                f"images in memory are MF, got '{self.orientation}': flip the pixels (never a matrix) first"
+            )
+        lengths = {
+            "image_valid": len(self.image_valid),
+            "fields": len(self.fields) or n,
+            "image_status": len(self.image_status) or n,
+        }
+        lengths |= {name: len(t.stamps_s) for name, t in self.transforms.items()}
+        wrong = {k: v for k, v in lengths.items() if v != n}
+        if wrong:
+            raise ShapeError(f"a sequence of {n} stamps has parts of other lengths: {wrong}")
+        if self.stamp_valid is None:
+            object.__setattr__(self, "stamp_valid", increasing_stamps(self.stamps_s))
+
+    @property
+    def count(self) -> int:
+        """Frames."""
+        return self.stamps_s.shape[0]
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Width and height of the images, None for poses alone."""
+        return None if self.images is None else (self.images.shape[2], self.images.shape[1])
+
+    def find(self, source: str, target: str, extra: Mapping[str, Tensor] | None = None) -> Trajectory:
+        """Poses that map `source` into `target`, by the shortest path of names; inverses included.
+
+        Args:
+            extra: static 4x4 by name, for example {"ImageToProbe": ...}; preferred to a transform of the same name in the file.
+
+        Returns:
+            A trajectory; a frame is valid where every transform on the path is.
+
+        Raises:
+            MissingTransformError: no path.
+        """
+        statics = dict(extra or {})
+        poses = torch.eye(4, dtype=torch.float64).repeat(self.count, 1, 1)
+        valid = torch.ones(self.count, dtype=torch.bool)
+        for name, inverted in find_path([*statics, *self.transforms], source, target):
+            static = statics.get(name)
+            step = self.transforms[name].poses if static is None else static.expand(self.count, 4, 4)
+            valid = valid if static is not None else valid & self.transforms[name].valid
+            poses = (_inverse(step, valid) if inverted else step) @ poses
+        return Trajectory(self.stamps_s, poses, valid & torch.isfinite(poses).flatten(1).all(1), source, target)
+
+
+def _inverse(matrices: Tensor, valid: Tensor) -> Tensor:
+    """Inverses (N, 4, 4), affine ones too; rows that are not valid or not invertible become NaN."""
+    usable = valid & (torch.linalg.det(torch.nan_to_num(matrices)).abs() > 1e-12)
+    safe = torch.where(usable[:, None, None], matrices, torch.eye(4, dtype=matrices.dtype))
+    return torch.where(usable[:, None, None], torch.linalg.inv(safe), torch.full_like(safe, torch.nan))
+
+
+def read_header(path: str | Path, limits: SequenceLimits | None = None) -> SequenceHeader:
+    """Header of a sequence file, by its ending.
+
+    Raises:
+        MissingFileError: no such file. FileFormatError: another kind of file, or a damaged header.
+    """
+    path, limits = Path(path), limits or SequenceLimits()
+    if not path.is_file():
+        raise MissingFileError(f"no file '{path.name}' in '{path.parent}': check the name")
+    if path.suffix.lower() in META_ENDINGS:
+        header = read_metaimage_header(path, limits)
+    elif path.suffix.lower() in NRRD_ENDINGS:
+        header = read_nrrd_header(path, limits)
+    else:
+        raise FileFormatError(
+            f"'{path.name}' does not end in {', '.join(META_ENDINGS + NRRD_ENDINGS)}: sequences have one of these endings"
+        )
+    if header.count > limits.max_frames:
+        raise FileFormatError(f"'{path.name}' declares {header.count} frames; at most {limits.max_frames} are read")
+    return header
+
+
+def is_sequence(header: SequenceHeader) -> bool:
+    """Whether a header describes frames over time, not a volume."""
+    return bool(header.frames) or any(a.kind == "list" for a in header.axes)
+
+
+def read_sequence(path: str | Path, limits: SequenceLimits | None = None) -> Sequence:
+    """Read a PLUS sequence.
+
+    Args:
+        path: `.mha`, `.mhd`, `.nrrd` or `.nhdr`.
+        limits: bounds for files that are not trusted.
+
+    Raises:
+        MissingFileError: the file, or the data file beside it, is not there.
+        FileFormatError: cut off, mis-declared, not text where text must be, or a volume instead of a sequence.
+        TimeError: with `bad_stamps="refuse"`, stamps that repeat or run backwards.
+    """
+    path, limits = Path(path), limits or SequenceLimits()
+    header = read_header(path, limits)
+    if not is_sequence(header):
+        raise FileFormatError(f"'{path.name}' is an image or volume without frames over time: read it as a volume")
+    _check_count(header, path)
+    parsed = parse_fields(header, limits, path.name)
+    valid = np.array([s is None or s.upper() == OK for s in parsed.image_status], bool)
+    images = read_pixels(header, valid, limits)
+    good = increasing_stamps(parsed.stamps_s)
+    stamps = stamp_problems(parsed.stamps_s, good)
+    if stamps and limits.bad_stamps == "refuse":
+        raise TimeError(f"'{path.name}': {'; '.join(stamps)}")
+    problems = (*parsed.problems, *stamps, *_orientation_problem(header, images))
+    return Sequence(
+        None if images is None else torch.from_numpy(images),
+        torch.from_numpy(valid & (images is not None)),
+        parsed.stamps_s,
+        parsed.transforms,
+        fields=parsed.other,
+        source_format=path.suffix.lower().lstrip("."),
+        header=header.fields,
+        statuses=parsed.statuses,
+        image_status=parsed.image_status,
+        stamp_valid=good,
+        problems=problems,
+    )
+
+
+def _check_count(header: SequenceHeader, path: Path) -> None:
+    """A file of poses alone has no pixels that would bound its number of frames: its keys must."""
+    if header.size == (0, 0) and header.count > 1 + max(header.frames, default=-1):
+        raise FileFormatError(
+            f"'{path.name}' declares {header.count} frames but has keys of {1 + max(header.frames, default=-1)}: cut off or mis-declared"
+        )
+
+
+def _orientation_problem(header: SequenceHeader, images: np.ndarray | None) -> list[str]:
+    if images is not None and header.orientation.upper() in ("", "XX"):
+        return [
+            "the file does not state the orientation of its images; MF is assumed (x to the marked side, y away from the probe)"
+        ]
+    return []
+
+
+def write_sequence(sequence: Sequence, path: str | Path, compress: bool = True) -> None:
+    """Write a PLUS sequence; the ending chooses the format. Frames without pixels get a blank image and their status, as PLUS does.
+
+    Raises:
+        WriteError: the disk is full or there is no permission; an older file of that name is unchanged.
+        FileFormatError: unknown ending. ShapeError: a field that would break the header.
+    """
+    path = Path(path)
+    ending = path.suffix.lower()
+    if ending not in (*META_ENDINGS, ".nrrd"):
+        raise FileFormatError(f"cannot write '{path.name}': sequences are written as .mha, .mhd or .nrrd")
+    frames = np.zeros((0, 0, 0), np.uint8) if sequence.images is None else sequence.images.numpy()
+    frames = (
+        np.where(sequence.image_valid.numpy()[:, None, None], frames, 0).astype(np.uint8) if frames.size else frames
+    )
+    packed = bool(compress and frames.size)
+    pixels = deflate(frames, "gzip" if ending == ".nrrd" else "zlib") if packed else frames.tobytes()
+    header = _header_for(sequence, path, "" if not packed else "packed", len(pixels))
+    if ending == ".nrrd":
+        _write(path, nrrd_text(header), pixels)
+    elif ending == ".mha":
+        _write(path, metaimage_text(header, "LOCAL"), pixels)
+    else:
+        _write(data_path(path, packed), "", pixels)
+        _write(path, metaimage_text(header, data_path(path, packed).name), b"")
+
+
+def _write(path: Path, text: str, pixels: bytes) -> None:
+    with atomic_file(path) as stream:
+        stream.write(text.encode("utf-8"))
+        stream.write(pixels)
+
+
+def _header_for(sequence: Sequence, path: Path, compression: str, data_size: int) -> SequenceHeader:
+    width, height = sequence.size or (0, 0)
+    key = "Status" if path.suffix.lower() == ".nrrd" else "ImageStatus"
+    poses_only = sequence.images is None
+    return SequenceHeader(
+        (Axis("domain", width), Axis("domain", height), Axis("list", sequence.count)),
+        "other" if poses_only and key == "ImageStatus" else "uint8",
+        compression,
+        "XX" if poses_only else sequence.orientation,
+        "XX" if poses_only else "BRIGHTNESS",
+        sequence.header,
+        format_fields(_filled(sequence), key),
+        path,
+        0,
+        data_size,
+        key,
+    )
+
+
+def _filled(sequence: Sequence) -> FrameFields:
+    """Statuses in words where a sequence made in memory only has flags."""
+    image = sequence.image_status or tuple(OK if v else "INVALID" for v in sequence.image_valid.tolist())
+    statuses = {}
+    for name, trajectory in sequence.transforms.items():
+        finite = torch.isfinite(trajectory.poses).flatten(1).all(1).tolist()
+        derived = tuple(
+            OK if v else "INVALID" if f else None for v, f in zip(trajectory.valid.tolist(), finite, strict=True)
+        )
+        statuses[name] = sequence.statuses.get(name, derived)
+    return FrameFields(sequence.stamps_s, sequence.transforms, statuses, image, sequence.fields, ())
+
+
+def subset(sequence: Sequence, frames: slice) -> Sequence:
+    """The chosen frames of a sequence, with all that belongs to them."""
+    index = list(range(sequence.count))[frames]
+    pick = torch.tensor(index, dtype=torch.long)
+    transforms = {
+        k: Trajectory(t.stamps_s[pick], t.poses[pick], t.valid[pick], t.source, t.target)
+        for k, t in sequence.transforms.items()
+    }
+    return replace(
+        sequence,
+        images=None if sequence.images is None else sequence.images[pick],
+        image_valid=sequence.image_valid[pick],
+        stamps_s=sequence.stamps_s[pick],
+        transforms=transforms,
+        fields=tuple(sequence.fields[i] for i in index) if sequence.fields else (),
+        statuses={k: tuple(s[i] for i in index) for k, s in sequence.statuses.items()},
+        image_status=tuple(sequence.image_status[i] for i in index) if sequence.image_status else (),
+        stamp_valid=None,
+    )
+
+
+__all__ = [
+    "PREFIX",
+    "Sequence",
+    "SequenceLimits",
+    "is_sequence",
+    "read_header",
+    "read_sequence",
+    "subset",
+    "write_sequence",
+]
