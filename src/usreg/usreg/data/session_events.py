@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -169,14 +170,15 @@ def _ordered(bag: BagReader, topics: list[str], decoder: _Decoder, config: Repla
     """Messages leave in the order of their stamps after `reorder_s` of recording time in a heap."""
     heap: list[tuple[float, int, int, int, Event]] = []
     window = int(config.reorder_s * 1e9)
-    for number, raw in enumerate(bag.raw_messages(topics)):
+    order = itertools.count()  # a message may hold several events of one stamp; events themselves have no order
+    for raw in bag.raw_messages(topics):
         for event in decoder(raw.topic, raw.log_ns, lambda raw=raw: bag.decode(raw)):  # type: ignore[misc]
             rank = 0 if isinstance(event, TransformEvent) and event.static else _RANK[type(event)]
-            heapq.heappush(heap, (event.stamp_s, rank, number, raw.log_ns, event))
+            heapq.heappush(heap, (event.stamp_s, rank, next(order), raw.log_ns, event))
         while heap and raw.log_ns - heap[0][3] > window:
             yield heapq.heappop(heap)[4]
     for event in decoder.unpaired():
-        heapq.heappush(heap, (event.stamp_s, _RANK[type(event)], 2**62, 0, event))
+        heapq.heappush(heap, (event.stamp_s, _RANK[type(event)], next(order), 0, event))
     while heap:
         yield heapq.heappop(heap)[4]
 
