@@ -51,6 +51,7 @@ setup(
         (f"share/{PACKAGE}", ["package.xml"]),
         *data_files(),
     ],
+    extras_require={"test": ["pytest"]},  # by this `colcon test` knows that the tests are pytest's
     python_requires=">=3.10",
     zip_safe=False,
     maintainer="usreg maintainers",

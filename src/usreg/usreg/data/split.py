@@ -95,6 +95,14 @@ def _check_spacing(name: str, spacing: tuple[float, float], limits: SplitLimits)
         )
 
 
+def shear_warning(shear_deg: float, limits: SplitLimits) -> list[str]:
+    """One sentence where the shear is worth a warning, else nothing."""
+    if abs(shear_deg) <= limits.warn_shear_deg:
+        return []
+    limit = f"limit {limits.max_shear_deg:g}"
+    return [f"the image axes are sheared by {shear_deg:.2f} degrees; the shear is kept and used ({limit})"]
+
+
 def join(probe_T_image: Tensor, pixel_to_mm: Matrix2) -> Tensor:
     """Inverse of the split: the (4, 4) matrix from pixels to mm of the probe, its third column scaled by the mean spacing as PLUS does."""
     (a, b), (_, d) = pixel_to_mm

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import torch
 
-from ..errors import FileFormatError, MissingFileError, WriteError
+from ..errors import FileFormatError, MissingFileError
 from ..geometry import rotation, se3
+from .atomic import write_text
 from .types import Trajectory
 
 MAX_BYTES = 256 * 1024 * 1024
@@ -21,7 +22,6 @@ def write_tum(path: str | Path, trajectory: Trajectory) -> None:
     Raises:
         WriteError: the file cannot be written.
     """
-    path = Path(path)
     keep = trajectory.valid
     poses = trajectory.poses[keep]
     values = torch.cat([poses[:, :3, 3] / _MM, rotation.to_quat_xyzw(poses[:, :3, :3])], -1)
@@ -30,10 +30,7 @@ def write_tum(path: str | Path, trajectory: Trajectory) -> None:
         for stamp, row in zip(trajectory.stamps_s[keep].tolist(), values.tolist(), strict=True)
     ]
     text = "# stamp tx ty tz qx qy qz qw\n" + "".join(f"{line}\n" for line in lines)
-    try:
-        path.write_text(text, encoding="ascii")
-    except OSError as error:
-        raise WriteError(f"cannot write '{path}': {error.strerror}") from error
+    write_text(path, text)
 
 
 def read_tum(path: str | Path, source: str = "", target: str = "") -> Trajectory:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
@@ -33,7 +33,7 @@ _STYLE: Any = {
 }
 
 
-def draw(plot: Callable[[Axes], None], width: float = 7.0, height: float = 3.0) -> str:
+def draw(plot: Callable[[Axes], None], width: float = 10.0, height: float = 3.2) -> str:
     """One plot as an `<svg>` element: no ids, dates or addresses that change from run to run."""
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
@@ -55,7 +55,7 @@ def error_over_time(rows: Sequence[Row]) -> str:
         for accepted, colour, marker in ((True, BLUE, "o"), (False, RED, "x")):
             final = [r.final_tre_mm if r.accepted is accepted else math.nan for r in rows]
             _points(axes, time, final, "accepted" if accepted else "not accepted", colour, marker)
-        _log_mm(axes.set_yscale)
+        _log_mm(axes, "y")
         axes.set(xlabel="time / s", ylabel="TRE / mm")
         _legend(axes)
 
@@ -89,7 +89,7 @@ def histogram(rows: Sequence[Row]) -> str:
         edges = np.geomspace(low * 0.9, high * 1.1, 31)
         for name, colour, values in known:
             axes.hist(values.clip(low), bins=edges.tolist(), color=colour, alpha=0.65, label=name)
-        _log_mm(axes.set_xscale)
+        _log_mm(axes, "x")
         axes.set(xlabel="TRE / mm", ylabel="count")
         _legend(axes)
 
@@ -104,9 +104,9 @@ def against_error(rows: Sequence[Row], field: str, label: str) -> str:
         for accepted, colour, marker in ((True, BLUE, "o"), (False, RED, "x")):
             stated = [getattr(r, field) if r.accepted is accepted else math.nan for r in rows]
             _points(axes, error, stated, "accepted" if accepted else "not accepted", colour, marker)
-        _log_mm(axes.set_xscale)
+        _log_mm(axes, "x")
         if field == "predicted_mm":
-            _log_mm(axes.set_yscale)
+            _log_mm(axes, "y")
             ends = [min(axes.get_xlim()[0], axes.get_ylim()[0]), max(axes.get_xlim()[1], axes.get_ylim()[1])]
             axes.plot(ends, ends, color=INK, linewidth=0.8, linestyle="--", label="ideal")
         axes.set(xlabel="true TRE / mm", ylabel=label)
@@ -130,7 +130,7 @@ def stage_times(stages: Mapping[str, Sequence[float]]) -> str:
         axes.set(xlabel="time / ms")
         _legend(axes)
 
-    return draw(plot, 7.0, 1.2 + 0.4 * len(stages))
+    return draw(plot, 10.0, 1.2 + 0.4 * len(stages))
 
 
 def positions(trajectories: Mapping[str, Trajectory]) -> str:
@@ -151,7 +151,7 @@ def positions(trajectories: Mapping[str, Trajectory]) -> str:
         axes.set(xlabel="time / s", ylabel="shift / mm")
         _legend(axes)
 
-    return draw(plot, 7.0, 3.4)
+    return draw(plot, 10.0, 3.6)
 
 
 def _cycle(styles: Sequence[str]) -> list[str]:
@@ -173,10 +173,13 @@ def _points(
         )
 
 
-def _log_mm(set_scale: Callable[..., None]) -> None:
-    set_scale("symlog", linthresh=0.1)  # errors of exactly zero stay on the plot
+def _log_mm(axes: Axes, name: Literal["x", "y"]) -> None:
+    """Logarithmic above 0.1 mm, linear below: errors of exactly zero stay on the plot."""
+    (axes.set_xscale if name == "x" else axes.set_yscale)("symlog", linthresh=0.1)
+    axis = axes.xaxis if name == "x" else axes.yaxis
+    axis.set_major_formatter(lambda value, _: f"{value:g}")
 
 
 def _legend(axes: Axes) -> None:
     if axes.get_legend_handles_labels()[1]:
-        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=9)
+        axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=6, fontsize=9, borderaxespad=0.2)

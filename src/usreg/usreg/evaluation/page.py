@@ -30,7 +30,7 @@ section { background: var(--card); border: 1px solid var(--line); border-radius:
 .soft { color: var(--soft); } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: .2rem .7rem; border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child, td.text, th.text { text-align: left; } svg { max-width: 100%; height: auto; }
-.tiles { display: flex; flex-wrap: wrap; gap: .8rem; } .tile { min-width: 8rem; }
+.tiles { display: flex; flex-wrap: wrap; gap: .8rem; margin-bottom: 1rem; } .tile { min-width: 8rem; }
 .tile b { display: block; font-size: 1.4rem; }
 .pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(300px, 1fr)); gap: 1rem; }
 figure { margin: 0; } figure img { width: 100%; image-rendering: auto; background: #000; }

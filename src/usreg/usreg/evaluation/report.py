@@ -13,10 +13,11 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..data.atomic import write_text
 from ..data.types import Trajectory
 from ..errors import ShapeError, WriteError
 from .page import page
-from .result import dump_json, rows_of, without_times, write_text
+from .result import dump_json, rows_of, without_times
 
 
 @dataclass(frozen=True)

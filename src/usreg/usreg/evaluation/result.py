@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import from_mapping
-from ..errors import ConfigError, FileFormatError, MissingFileError, WriteError
+from ..errors import ConfigError, FileFormatError, MissingFileError
 from .summary import Row, summarise
 
 MAX_BYTES = 256 * 1024 * 1024
@@ -84,20 +84,6 @@ def read_result(path: str | Path) -> dict[str, Any]:
         return result_json(rows_of(content), **more)
     except ConfigError as error:
         raise FileFormatError(f"'{path.name}': {error}") from error
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a whole file or nothing.
-
-    Raises:
-        WriteError: no space, no permission; a file of that name from before is intact.
-    """
-    temporary = path.with_name(path.name + ".part")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise WriteError(f"cannot write '{path}': {error.strerror}; free space or choose another folder") from error
 
 
 def _row(start: Any, number: int) -> Row:

@@ -30,7 +30,7 @@ def _inside(u, v, w, shape):
 
 
 @numba.njit(cache=True, fastmath=SAFE, nogil=True)
-def _sample_block(volume, plane, axes, x, y, fixed, start, stop, channels):
+def sample_block(volume, plane, axes, x, y, fixed, start, stop, channels):
     """Fill `channels` (9, BLOCK) with the samples of [start, stop) that lie inside known voxels; return their count.
 
     plane: (3, 3) float64, columns = voxel index per mm along x, along y, and index of the image centre.
@@ -71,7 +71,7 @@ def _sample_block(volume, plane, axes, x, y, fixed, start, stop, channels):
 
 
 @numba.njit(cache=True, fastmath=True, nogil=True)
-def _gram(channels, n, out):
+def gram(channels, n, out):
     """Upper triangle of channels @ channels.T over the first n samples, in double precision."""
     for a in range(CHANNELS):
         for b in range(a, CHANNELS):
@@ -87,8 +87,8 @@ def _blocks(volume, planes, axes, x, y, fixed, blocks, first, last, part):
     channels = np.empty((CHANNELS, BLOCK), np.float32)
     for job in range(first, last):
         pose, start = job // blocks, (job % blocks) * BLOCK
-        n = _sample_block(volume, planes[pose], axes[pose], x, y, fixed, start, min(len(x), start + BLOCK), channels)
-        _gram(channels, n, part[job])
+        n = sample_block(volume, planes[pose], axes[pose], x, y, fixed, start, min(len(x), start + BLOCK), channels)
+        gram(channels, n, part[job])
 
 
 @numba.njit(cache=True, nogil=True)
@@ -110,7 +110,7 @@ def moments(volume: Array, planes: Array, axes: Array, x: Array, y: Array, fixed
 
     Args:
         volume: (D, H, W) float32, NaN where unknown.
-        planes: (B, 3, 3) float64 and axes: (B, 3, 3) float32, see `_sample_block`.
+        planes: (B, 3, 3) float64 and axes: (B, 3, 3) float32, see `sample_block`.
         x, y, fixed: (N,) float32, mm about the image centre and fixed values.
 
     Returns:

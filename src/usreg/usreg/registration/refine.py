@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -14,7 +14,8 @@ from ..errors import ConfigError, NoOverlapError, ShapeError
 from ..geometry import se3
 from . import covariance as cov
 from .gate import GateConfig, refusal
-from .levenberg import LevenbergConfig, maximise, move
+from .levenberg import LevenbergConfig, move
+from .maximise import climb_compiled
 from .normal import Normal, View, normal_equations, views, world_T_ref
 from .pyramid import VolumeLevel, volume_level
 from .spread import SpreadConfig, spread_twists
@@ -22,10 +23,11 @@ from .spread import SpreadConfig, spread_twists
 
 @dataclass(frozen=True)
 class LevelConfig:
-    """Smoothing (standard deviation) and distance of the frame's samples, mm."""
+    """Smoothing (standard deviation), distance of the frame's samples, and motion at which the search ends, mm."""
 
     sigma_mm: float
     step_mm: float
+    tolerance_mm: float = 0.01
 
     def __post_init__(self) -> None:
         check_range("sigma_mm", self.sigma_mm, 0.0, 100.0)
@@ -41,7 +43,7 @@ class RefineConfig:
         min_overlap: share of the sector's samples that must lie inside known voxels to begin at all.
     """
 
-    levels: tuple[LevelConfig, ...] = (LevelConfig(4.0, 4.0), LevelConfig(2.0, 2.0), LevelConfig(0.5, 1.25))
+    levels: tuple[LevelConfig, ...] = (LevelConfig(4.0, 4.0, 0.2), LevelConfig(2.0, 2.0, 0.1), LevelConfig(0.5, 1.25, 0.01))
     channel: int = 0
     min_overlap: float = 0.4
     levenberg: LevenbergConfig = field(default_factory=LevenbergConfig)
@@ -135,10 +137,9 @@ class Refine:
         return a @ estimate.covariance @ a.T
 
     def _maximise(self, scene: _Scene, level: int, starts: Tensor) -> tuple[Tensor, Normal]:
-        config = self.config
-        return maximise(
-            lambda p: scene.measure(level, p), starts, scene.radius_mm, config.min_overlap, config.levenberg
-        )[:2]
+        config, volume, frames = self.config, scene.volumes[level], scene.views[level]
+        levenberg = replace(config.levenberg, tolerance_mm=config.levels[level].tolerance_mm)
+        return climb_compiled(volume, frames, starts, scene.radius_mm, config.min_overlap, levenberg)[:2]
 
     def _climb(self, scene: _Scene, starts: Tensor, first: int) -> list[_Result]:
         """All levels from `first` on, from several starts at once."""
