@@ -19,12 +19,13 @@ from .sequence_header import (
 )
 
 TYPES = {
-    "MET_UCHAR": "uint8", "MET_CHAR": "int8", "MET_USHORT": "uint16", "MET_SHORT": "int16", "MET_UINT": "uint32", "MET_INT": "int32",
-    "MET_FLOAT": "float32", "MET_DOUBLE": "float64", "MET_OTHER": "other", "MET_NONE": "other",
+    "MET_UCHAR": "uint8", "MET_CHAR": "int8", "MET_USHORT": "uint16", "MET_SHORT": "int16", "MET_UINT": "uint32",
+    "MET_INT": "int32", "MET_FLOAT": "float32", "MET_DOUBLE": "float64", "MET_OTHER": "other", "MET_NONE": "other",
 }  # fmt: skip
 STRUCTURE = {
-    "objecttype", "ndims", "dimsize", "kinds", "elementtype", "elementnumberofchannels", "binarydata", "binarydatabyteordermsb", "compresseddata",
-    "compresseddatasize", "elementdatafile", "ultrasoundimageorientation", "ultrasoundimagetype", "elementbyteordermsb", "headersize",
+    "objecttype", "ndims", "dimsize", "kinds", "elementtype", "elementnumberofchannels", "binarydata", "headersize",
+    "binarydatabyteordermsb", "compresseddata", "compresseddatasize", "elementdatafile", "ultrasoundimageorientation",
+    "ultrasoundimagetype", "elementbyteordermsb",
 }  # fmt: skip
 SPATIAL_DEFAULTS = {
     "TransformMatrix": "1 0 0 0 1 0 0 0 1",

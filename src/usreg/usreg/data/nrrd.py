@@ -20,14 +20,15 @@ from .sequence_header import (
 )
 
 TYPES = {
-    "uint8": "uint8", "uchar": "uint8", "unsigned char": "uint8", "uint8_t": "uint8", "int8": "int8", "signed char": "int8",
-    "short": "int16", "int16": "int16", "unsigned short": "uint16", "uint16": "uint16", "float": "float32", "double": "float64",
+    "uint8": "uint8", "uchar": "uint8", "unsigned char": "uint8", "uint8_t": "uint8", "int8": "int8",
+    "signed char": "int8", "short": "int16", "int16": "int16", "unsigned short": "uint16", "uint16": "uint16",
+    "float": "float32", "double": "float64",
 }  # fmt: skip
 ENCODINGS = {"raw": "", "gz": "gzip", "gzip": "gzip"}
 ORIENTATION, IMAGE_TYPE = "ultrasound image orientation", "ultrasound image type"
 STRUCTURE = {
-    "dimension", "encoding", "endian", "kinds", "sizes", "type", "space dimension", "space directions", "space origin", "data file", "datafile",
-    "space", "line skip", "lineskip", "byte skip", "byteskip", ORIENTATION, IMAGE_TYPE,
+    "dimension", "encoding", "endian", "kinds", "sizes", "type", "space", "space dimension", "space directions",
+    "space origin", "data file", "datafile", "line skip", "lineskip", "byte skip", "byteskip", ORIENTATION, IMAGE_TYPE,
 }  # fmt: skip
 
 

@@ -23,7 +23,8 @@ def read_pixels(header: SequenceHeader, present: np.ndarray, limits: SequenceLim
 
     Args:
         header: where and how they lie.
-        present: (N,) bool, frames whose image status is OK. PLUS stores a blank frame for the others; files that leave them out are read too.
+        present: (N,) bool, frames whose image status is OK. PLUS stores a blank frame for the others; files that leave
+            them out are read too.
         limits: bounds.
 
     Returns:
@@ -54,7 +55,8 @@ def _read_block(header: SequenceHeader, frame_bytes: int, present: int, limits: 
     full, name = frame_bytes * header.count, header.data_file.name
     if full > limits.max_bytes:
         raise FileFormatError(
-            f"'{name}' declares {full} bytes of pixels ({header.count} frames of {frame_bytes}); at most {limits.max_bytes} are read"
+            f"'{name}' declares {full} bytes of pixels ({header.count} frames of {frame_bytes}); at most "
+            f"{limits.max_bytes} are read"
         )
     if not header.data_file.is_file():
         raise MissingFileError(f"the data file '{name}' is not beside its header: keep both in one folder")
@@ -132,7 +134,8 @@ def _spread(block: np.ndarray, header: SequenceHeader, present: np.ndarray) -> n
     shape = (int(present.sum()), height, width, c)
     if c > 1 and header.axes[0].kind != "channel":
         raise FileFormatError(
-            f"'{header.data_file.name}' lacks pixels of some frames while its channels are not interleaved: it is cut off"
+            f"'{header.data_file.name}' lacks pixels of some frames while its channels are not interleaved: it is "
+            "cut off"
         )
     out = np.zeros((header.count, height, width, c), np.uint8)
     out[present] = block.reshape(shape)
@@ -153,7 +156,7 @@ def _grey(frames: np.ndarray) -> np.ndarray:
 
 
 def _oriented(frames: np.ndarray, orientation: str) -> np.ndarray:
-    """Bring frames to MF by flipping (and for FM and its kin exchanging) pixels; the matrices of a file refer to MF already."""
+    """Bring frames to MF by flipping (FM and its kin: exchanging) axes; a file's matrices refer to MF already."""
     letters = (orientation.upper() or "MF")[:2]
     if letters == "XX":
         letters = "MF"

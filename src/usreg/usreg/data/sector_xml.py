@@ -19,8 +19,8 @@ Fan = tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
 def sector_of_xml(root: Element, plane: PlaneGrid, name: str) -> tuple[SectorGeometry, list[str]]:
     """Sector of the images and what is to be warned about.
 
-    PLUS draws the fan in pixels: angles from +y (away from the probe) towards +x, radii along the rows. With unequal pixel sizes radii are
-    converted with the distance of rows, the direction of the beam in the middle of the fan.
+    PLUS draws the fan in pixels: angles from +y (away from the probe) towards +x, radii along the rows. With unequal
+    pixel sizes radii are converted with the distance of rows, the direction of the beam in the middle of the fan.
 
     Raises:
         FileFormatError: malformed numbers. CalibrationError: a clip rectangle outside the image.
@@ -87,7 +87,8 @@ def _fan(
 ) -> Fan:
     if not (0 <= radius_px[0] < radius_px[1] and -90 < angle_deg[0] < angle_deg[1] < 90):
         raise CalibrationError(
-            f"'{name}' has a fan of radii {radius_px} px and angles {angle_deg} degrees; expected 0 <= start < stop and -90 < first < last < 90"
+            f"'{name}' has a fan of radii {radius_px} px and angles {angle_deg} degrees; expected 0 <= start < "
+            "stop and -90 < first < last < 90"
         )
     row_mm = plane.spacing_mm[1]
     angles = [_direction_angle(plane, math.radians(a)) for a in angle_deg]
@@ -110,7 +111,8 @@ def _aspect_warning(plane: PlaneGrid) -> list[str]:
     if abs(column_mm / row_mm - 1) <= 0.02:
         return []
     return [
-        f"the fan is given in pixels, but pixels are {column_mm:.4f} x {row_mm:.4f} mm: its radii are taken along the rows' distance"
+        f"the fan is given in pixels, but pixels are {column_mm:.4f} x {row_mm:.4f} mm: its radii are taken along "
+        "the rows' distance"
     ]
 
 

@@ -43,7 +43,8 @@ def parse_fields(header: SequenceHeader, limits: SequenceLimits, name: str) -> F
     names = list(dict.fromkeys(k.removesuffix(TRANSFORM) for r in rows for k in r if is_transform(k)))
     if header.count * len(names) * 128 > limits.max_bytes:
         raise FileFormatError(
-            f"'{name}' declares {header.count} frames of {len(names)} transforms: more than {limits.max_bytes} bytes of poses"
+            f"'{name}' declares {header.count} frames of {len(names)} transforms: more than {limits.max_bytes} "
+            "bytes of poses"
         )
     image_status = tuple(next((r.pop(k) for k in IMAGE_STATUS if k in r), None) for r in rows)
     stamps = torch.tensor([_stamp(r) for r in rows], dtype=torch.float64)

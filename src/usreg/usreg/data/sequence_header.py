@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the header of a PLUS sequence says, the same for MetaImage and NRRD, and the limits for files that are not trusted."""
+"""What the header of a PLUS sequence says, the same for MetaImage and NRRD, and the limits for untrusted files."""
 
 from __future__ import annotations
 
@@ -135,11 +135,13 @@ def header_lines(stream: BinaryIO, limit: int, name: str) -> Iterator[str]:
         used += len(raw)
         if used > limit:
             raise FileFormatError(
-                f"the header of '{name}' is longer than {limit} bytes: this is no sequence file, or raise max_header_bytes"
+                f"the header of '{name}' is longer than {limit} bytes: this is no sequence file, or raise "
+                "max_header_bytes"
             )
         if b"\0" in raw:
             raise FileFormatError(
-                f"the header of '{name}' holds binary data after {used - len(raw)} bytes: the file is damaged or no sequence"
+                f"the header of '{name}' holds binary data after {used - len(raw)} bytes: the file is damaged or "
+                "no sequence"
             )
         try:
             yield raw.decode("utf-8").rstrip("\r\n")
@@ -192,5 +194,6 @@ def check_text(key: str, value: str) -> None:
     """Raise ShapeError where a key or value would break the lines of a header."""
     if any(c in value for c in "\r\n\0") or not key or any(c in key for c in "\r\n\0=:") or key != key.strip():
         raise ShapeError(
-            f"the field '{key!r}' = {value[:40]!r} cannot be written into a header: no line breaks, no '=' or ':' in its name"
+            f"the field '{key!r}' = {value[:40]!r} cannot be written into a header: no line breaks, no '=' or ':' "
+            "in its name"
         )

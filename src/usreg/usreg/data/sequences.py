@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tracked ultrasound sequences of the PLUS toolkit: `.mha`, `.mhd` with `.raw` or `.zraw`, `.nrrd`; read and written."""
+"""Tracked ultrasound sequences of PLUS, read and written: `.mha`, `.mhd` with `.raw` or `.zraw`, `.nrrd`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def read_header(path: str | Path, limits: SequenceLimits | None = None) -> Seque
         header = read_nrrd_header(path, limits)
     else:
         raise FileFormatError(
-            f"'{path.name}' does not end in {', '.join(META_ENDINGS + NRRD_ENDINGS)}: sequences have one of these endings"
+            f"'{path.name}' does not end in {', '.join(META_ENDINGS + NRRD_ENDINGS)}: sequences have one of these "
+            "endings"
         )
     if header.count > limits.max_frames:
         raise FileFormatError(f"'{path.name}' declares {header.count} frames; at most {limits.max_frames} are read")
@@ -92,20 +93,24 @@ def _check_count(header: SequenceHeader, path: Path) -> None:
     """A file of poses alone has no pixels that would bound its number of frames: its keys must."""
     if header.size == (0, 0) and header.count > 1 + max(header.frames, default=-1):
         raise FileFormatError(
-            f"'{path.name}' declares {header.count} frames but has keys of {1 + max(header.frames, default=-1)}: cut off or mis-declared"
+            f"'{path.name}' declares {header.count} frames but has keys of {1 + max(header.frames, default=-1)}: "
+            "cut off or mis-declared"
         )
 
 
 def _orientation_problem(header: SequenceHeader, images: np.ndarray | None) -> list[str]:
     if images is not None and header.orientation.upper() in ("", "XX"):
         return [
-            "the file does not state the orientation of its images; MF is assumed (x to the marked side, y away from the probe)"
+            "the file does not state the orientation of its images; MF is assumed (x to the marked side, y away "
+            "from the probe)"
         ]
     return []
 
 
 def write_sequence(sequence: Sequence, path: str | Path, compress: bool = True) -> None:
-    """Write a PLUS sequence; the ending chooses the format. Frames without pixels get a blank image and their status, as PLUS does.
+    """Write a PLUS sequence; the ending chooses the format.
+
+    Frames without pixels get a blank image and their status, as PLUS does.
 
     Raises:
         WriteError: the disk is full or there is no permission; an older file of that name is unchanged.

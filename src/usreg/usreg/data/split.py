@@ -47,8 +47,8 @@ class Split:
 def split_image_to_probe(matrix: Tensor, limits: SplitLimits | None = None, name: str = "ImageToProbe") -> Split:
     """Split a matrix from pixels (column, row) to mm of the probe: a QR decomposition of its first two columns.
 
-    The first column gives the x axis and its spacing; the second, the shear along x and the spacing along y; z = x cross y. The file's
-    third column does not count: an image has no thickness.
+    The first column gives the x axis and its spacing; the second, the shear along x and the spacing along y; z = x
+    cross y. The file's third column does not count: an image has no thickness.
 
     Args:
         matrix: (4, 4), pixels to mm.
@@ -78,7 +78,8 @@ def split_image_to_probe(matrix: Tensor, limits: SplitLimits | None = None, name
     shear_deg = math.degrees(math.atan2(along, height))
     if abs(shear_deg) > limits.max_shear_deg:
         raise CalibrationError(
-            f"{name} is sheared: its image axes stand at {90 - shear_deg:.2f} degrees instead of 90 (spacing {spacing:.5g} and {height:.5g} mm, "
+            f"{name} is sheared: its image axes stand at {90 - shear_deg:.2f} degrees instead of 90 (spacing "
+            f"{spacing:.5g} and {height:.5g} mm, "
             f"shear {shear_deg:.2f} degrees, limit {limits.max_shear_deg:g}): calibrate again"
         )
     ey = across / height
@@ -90,7 +91,8 @@ def split_image_to_probe(matrix: Tensor, limits: SplitLimits | None = None, name
 def _check_spacing(name: str, spacing: tuple[float, float], limits: SplitLimits) -> None:
     if not all(limits.min_spacing_mm <= s <= limits.max_spacing_mm for s in spacing):
         raise CalibrationError(
-            f"{name} says pixels of {spacing[0]:.5g} x {spacing[1]:.5g} mm; expected {limits.min_spacing_mm:g} to {limits.max_spacing_mm:g} mm. "
+            f"{name} says pixels of {spacing[0]:.5g} x {spacing[1]:.5g} mm; expected {limits.min_spacing_mm:g} to "
+            f"{limits.max_spacing_mm:g} mm. "
             "It must map pixels, not metres and not mm of the image, to mm of the probe"
         )
 
@@ -104,7 +106,7 @@ def shear_warning(shear_deg: float, limits: SplitLimits) -> list[str]:
 
 
 def join(probe_T_image: Tensor, pixel_to_mm: Matrix2) -> Tensor:
-    """Inverse of the split: the (4, 4) matrix from pixels to mm of the probe, its third column scaled by the mean spacing as PLUS does."""
+    """Inverse of the split: (4, 4) from pixels to mm of the probe; as in PLUS z is scaled by the mean spacing."""
     (a, b), (_, d) = pixel_to_mm
     scale = torch.eye(4, dtype=torch.float64)
     scale[0, 0], scale[0, 1], scale[1, 1], scale[2, 2] = a, b, d, (a + math.hypot(b, d)) / 2

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def increasing_stamps(stamps_s: Tensor) -> Tensor:
-    """Flag (N,) the frames of a longest strictly increasing run of stamps (N,); false = repeated, backwards or not finite.
+    """Flag (N,) a longest strictly increasing run of stamps (N,); false = repeated, backwards or not finite.
 
     The longest run blames as few frames as possible: one wild stamp in the middle does not condemn all that follow it.
     """

@@ -39,8 +39,8 @@ def tracked_frames(
 ) -> list[TrackedFrame | None]:
     """Frames with their measured poses.
 
-    With `latency_s` zero a frame has the pose that was recorded with it; else the frame's stamp is corrected and the pose interpolated
-    there (screw-linear), never extrapolated.
+    With `latency_s` zero a frame has the pose that was recorded with it; else the frame's stamp is corrected and the
+    pose interpolated there (screw-linear), never extrapolated.
 
     Args:
         sequence: images and transforms.
@@ -48,10 +48,12 @@ def tracked_frames(
         frames: which, as a slice; all by default.
 
     Returns:
-        One entry for each chosen frame; None where the pose is INVALID or missing, the pixels are missing, or the stamp is not usable.
+        One entry for each chosen frame; None where the pose is INVALID or missing, the pixels are missing, or the stamp
+        is not usable.
 
     Raises:
-        MissingTransformError: no chain from probe to world. CalibrationError: no images, or images of another size than the calibration's.
+        MissingTransformError: no chain from probe to world. CalibrationError: no images, or images of another size than
+            the calibration's.
         GeometryError: no pose of the whole chain is rigid.
     """
     if sequence.size is None:

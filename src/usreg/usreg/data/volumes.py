@@ -54,8 +54,8 @@ def read_volume(path: str | Path, modality: str = "", limits: VolumeLimits | Non
         limits: bounds for files that are not trusted.
 
     Returns:
-        Voxels uint8, int16 or float32, whichever holds the file's type without loss where one does (float64 becomes float32). The mask is
-        read from `<name>.mask.<ending>` beside the file if `write_volume` put one there.
+        Voxels uint8, int16 or float32, whichever holds the file's type without loss where one does (float64 becomes
+        float32). The mask is read from `<name>.mask.<ending>` beside the file if `write_volume` put one there.
 
     Raises:
         MissingFileError: nothing there. FileFormatError: another kind, damaged, too large, or not three-dimensional.
@@ -84,7 +84,8 @@ def sha256_of(files: list[Path]) -> str:
 def _checked_file(path: Path) -> Path:
     if not path.name.lower().endswith(ENDINGS) and path.suffix.lower() != ".dcm":
         raise FileFormatError(
-            f"'{path.name}' is no volume that is read here; expected one of {', '.join(ENDINGS)} or a folder with a DICOM series"
+            f"'{path.name}' is no volume that is read here; expected one of {', '.join(ENDINGS)} or a folder with "
+            "a DICOM series"
         )
     if path.stat().st_size == 0:
         raise FileFormatError(f"'{path.name}' is empty")
@@ -168,7 +169,8 @@ def _check_finite(header: Any, name: str) -> None:
     spacing, origin, direction = header.GetSpacing(), header.GetOrigin(), header.GetDirection()
     if not all(map(math.isfinite, (*spacing, *origin, *direction))) or min(spacing) <= 0:
         raise GeometryError(
-            f"'{name}' has spacing {spacing} mm and origin {origin}: expected finite numbers and spacing above zero; mend its header"
+            f"'{name}' has spacing {spacing} mm and origin {origin}: expected finite numbers and spacing above "
+            "zero; mend its header"
         )
 
 
@@ -236,7 +238,8 @@ def write_volume(volume: Volume, path: str | Path) -> None:
     """Write a volume, and its mask as `<name>.mask.<ending>` beside it; labels are written with `write_labels`.
 
     Raises:
-        WriteError: the disk is full or there is no permission; an older file is unchanged. FileFormatError: unknown ending.
+        WriteError: the disk is full or there is no permission; an older file is unchanged. FileFormatError: unknown
+            ending.
     """
     path = Path(path)
     _write_array(volume.data.numpy(), volume.grid, path)
@@ -300,6 +303,7 @@ def with_labels(volume: Volume, labels: Tensor, names: dict[int, str] | None = N
     """
     if tuple(labels.shape) != tuple(volume.data.shape[1:]):
         raise ShapeError(
-            f"labels are {tuple(labels.shape)}, the volume is {tuple(volume.data.shape[1:])}: resample them to its grid first"
+            f"labels are {tuple(labels.shape)}, the volume is {tuple(volume.data.shape[1:])}: resample them to "
+            "its grid first"
         )
     return replace(volume, labels=labels, label_names=names or {})
