@@ -15,6 +15,7 @@ from typing import Any
 
 from rosbags.rosbag2.metadata import parse_qos
 from rosbags.serde import SerdeError
+from rosbags.typesys import TypesysError
 from rosbags.typesys.store import Typestore
 
 from ..config import load_yaml
@@ -212,6 +213,12 @@ def _store_of(topic: Topic) -> Typestore:
     store = Typestore()
     check_type_name(topic.type_name)
     register(store, topic.type_name, topic.definition, topic.encoding)
+    try:
+        store.get_msgdef(topic.type_name)
+    except (KeyError, RecursionError, TypesysError, SyntaxError) as error:
+        raise FileFormatError(
+            f"the definition of '{topic.type_name}' in the bag is not complete: {error!r:.200}"
+        ) from error
     return store
 
 
