@@ -81,5 +81,5 @@ def test_any_bytes_give_a_trajectory_or_our_error(tmp_path_factory, content):
 def test_missing_and_unwritable(tmp_path):
     with pytest.raises(MissingFileError):
         read_tum(tmp_path / "none.tum")
-    with pytest.raises(WriteError, match="cannot write"):
+    with pytest.raises(WriteError, match="cannot be written"):
         write_tum(tmp_path / "none" / "a.tum", _trajectory(1))

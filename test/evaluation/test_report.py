@@ -178,7 +178,7 @@ def test_a_full_disk_leaves_the_old_report(tmp_path, rows, monkeypatch):
     def full(*_args, **_kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pathlib.Path.write_text", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(WriteError, match="No space left"):
         report_result(result_json(rows[:3]), tmp_path)
     assert (tmp_path / "result.json").read_bytes() == before

@@ -7,8 +7,9 @@ import math
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
+
+from ..compiled import njit
 
 # 13 directions through a voxel, shortest step first
 STICKS = np.array(
@@ -21,7 +22,7 @@ STICKS = np.array(
 _NORMS = np.sqrt((STICKS**2).sum(1).astype(np.float64))
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _reach(filled, k, j, i, dk, dj, di, limit):
     """Steps to the first filled voxel along a direction, 0 if there is none within the limit."""
     depth, height, width = filled.shape
@@ -34,7 +35,7 @@ def _reach(filled, k, j, i, dk, dj, di, limit):
     return 0
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _stick_value(values, filled, k, j, i, sticks, norms, length):
     """Interpolated value on the shortest stick through a hole, mean of equally short ones; -1 if there is none."""
     best, total, count = np.inf, 0.0, 0
@@ -59,7 +60,7 @@ def _stick_value(values, filled, k, j, i, sticks, norms, length):
     return total / count if count else -1.0
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def stick_lane(values, filled, near, out, known, sticks, norms, length, rounding, lane, lanes):
     """Fill the holes of planes lane, lane + lanes, ... of `out` and `known` from `values` and `filled` (D, H, W).
 

@@ -8,7 +8,8 @@ only, so that every voxel sums in one fixed order: the result does not depend on
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from ..compiled import njit
 
 MEAN, MAXIMUM, LATEST, MEAN_8BIT = 0, 1, 2, 3
 MIN_LINEAR_WEIGHT = (
@@ -18,7 +19,7 @@ MAX_WEIGHT_8BIT = 255.0  # PLUS keeps weights in 16 bits, 256 a pixel
 SLAB = 4  # voxels along z
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(inline="always")
 def _put(voxels, k, j, i, value, weight, compounding, linear):
     if compounding == MEAN:
         voxels[k, j, i, 0] += np.float32(weight * value)
@@ -35,7 +36,7 @@ def _put(voxels, k, j, i, value, weight, compounding, linear):
         voxels[k, j, i, 1] = 1.0
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _columns(start, step, low, high, width):
     """Range of columns c with start + c * step in [low, high], one column wider on both sides."""
     if abs(step) < 1e-12:
@@ -48,7 +49,7 @@ def _columns(start, step, low, high, width):
     return max(0, int(np.floor(a)) - 1), min(width, int(np.ceil(b)) + 2)
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _nearest_row(voxels, pixels, inside, p, d, low, high, compounding):
     _, height, width, _ = voxels.shape
     first, last = _columns(p[2], d[2], low - 0.5, high - 0.5, pixels.shape[0])
@@ -62,7 +63,7 @@ def _nearest_row(voxels, pixels, inside, p, d, low, high, compounding):
             _put(voxels, k, j, i, np.float32(pixels[c]), 1.0, compounding, False)
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _linear_row(voxels, pixels, inside, p, d, low, high, compounding):
     _, height, width, _ = voxels.shape
     first, last = _columns(p[2], d[2], low - 1.0, high * 1.0, pixels.shape[0])
@@ -87,7 +88,7 @@ def _linear_row(voxels, pixels, inside, p, d, low, high, compounding):
                         _put(voxels, kk, jj, ii, value, w, compounding, True)
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def insert_lane(voxels, image, inside, index_A_pixel, linear, compounding, lane, lanes):
     """Insert one frame into the slabs of one lane.
 
@@ -113,7 +114,7 @@ def insert_lane(voxels, image, inside, index_A_pixel, linear, compounding, lane,
                 _nearest_row(voxels, image[r], inside[r], p, d, low, high, compounding)
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def finish_lane(voxels, values, filled, compounding, lane, lanes):
     """Round what was compounded (for MEAN: divide by the weights first): values (D, H, W) uint8, filled (D, H, W) bool.
 
