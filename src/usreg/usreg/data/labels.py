@@ -16,7 +16,7 @@ def read_label_names(path: str | Path) -> dict[int, str]:
 
     Args:
         path: `.json` or `.yaml` with a mapping (value to name or name to value, also under the key `labels`), or a text
-            table with the value first and the name after it or after colour columns (`.csv`, `.tsv`, `.txt`, `.ctbl`, ITK-SNAP).
+            table with the value first and the name after it or after colour columns (`.csv`, `.tsv`, `.txt`, `.ctbl`).
 
     Raises:
         MissingFileError: no such file. FileFormatError: not such a list, too large, or a value twice.

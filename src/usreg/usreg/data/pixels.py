@@ -48,7 +48,7 @@ def read_pixels(header: SequenceHeader, present: np.ndarray, limits: SequenceLim
         frames = _ordered(block.reshape([a.size for a in reversed(header.axes)]), header)
     else:
         frames = _spread(block, header, present)
-    return _oriented(_grey(frames), header.orientation)
+    return _oriented(grey(frames), header.orientation)
 
 
 def _read_block(header: SequenceHeader, frame_bytes: int, present: int, limits: SequenceLimits) -> np.ndarray:
@@ -142,7 +142,7 @@ def _spread(block: np.ndarray, header: SequenceHeader, present: np.ndarray) -> n
     return out
 
 
-def _grey(frames: np.ndarray) -> np.ndarray:
+def grey(frames: np.ndarray) -> np.ndarray:
     """(N, h, w, C) -> (N, h, w): one channel as it is, three (or four with opacity) by luminance."""
     channels = frames.shape[3]
     if channels == 1:

@@ -111,8 +111,6 @@ def make_axes(kinds: list[str], sizes: list[int], has_frames: bool, where: str) 
         raise FileFormatError(
             f"'{where}' has axes {kinds} of sizes {sizes}; expected two of pixels and one list of frames"
         )
-    if len(domain) == 3 and domain[2] > 1:
-        raise FileFormatError(f"'{where}' holds frames of {domain[2]} slices; usreg reads sequences of 2D frames")
     return axes
 
 

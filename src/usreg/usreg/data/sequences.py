@@ -15,9 +15,10 @@ from .nrrd import nrrd_text, read_nrrd_header
 from .pixels import data_path, deflate, read_pixels
 from .sequence import Sequence, subset
 from .sequence_fields import OK, FrameFields, format_fields, parse_fields
-from .sequence_header import Axis, SequenceHeader, SequenceLimits
+from .sequence_header import PREFIX, Axis, SequenceHeader, SequenceLimits
 from .stamp_checks import increasing_stamps, stamp_problems
 
+GLANCE_BYTES = 65536  # PLUS writes its per-frame keys right after a dozen others
 META_ENDINGS, NRRD_ENDINGS = (".mha", ".mhd"), (".nrrd", ".nhdr")
 
 
@@ -44,9 +45,26 @@ def read_header(path: str | Path, limits: SequenceLimits | None = None) -> Seque
     return header
 
 
-def is_sequence(header: SequenceHeader) -> bool:
-    """Whether a header describes frames over time, not a volume."""
-    return bool(header.frames) or any(a.kind == "list" for a in header.axes)
+def is_sequence(path: str | Path) -> bool:
+    """Whether a MetaImage or NRRD file holds 2D frames over time: by its per-frame keys (PLUS writes volumes with them, too).
+
+    Raises:
+        FileFormatError: a sequence by its name or keys whose header is damaged.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in META_ENDINGS + NRRD_ENDINGS or not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        keyed = PREFIX.encode() in stream.read(GLANCE_BYTES)
+    if not keyed and not any(mark in path.name.lower() for mark in (".igs.", ".seq.")):
+        return False
+    return _slices(read_header(path)) <= 1
+
+
+def _slices(header: SequenceHeader) -> int:
+    """Slices of a frame: above one only in volumes."""
+    domain = [a.size for a in header.axes if a.kind == "domain"]
+    return domain[2] if len(domain) > 2 else 1
 
 
 def read_sequence(path: str | Path, limits: SequenceLimits | None = None) -> Sequence:
@@ -63,9 +81,7 @@ def read_sequence(path: str | Path, limits: SequenceLimits | None = None) -> Seq
     """
     path, limits = Path(path), limits or SequenceLimits()
     header = read_header(path, limits)
-    if not is_sequence(header):
-        raise FileFormatError(f"'{path.name}' is an image or volume without frames over time: read it as a volume")
-    _check_count(header, path)
+    _check_frames(header, path)
     parsed = parse_fields(header, limits, path.name)
     valid = np.array([s is None or s.upper() == OK for s in parsed.image_status], bool)
     images = read_pixels(header, valid, limits)
@@ -89,12 +105,16 @@ def read_sequence(path: str | Path, limits: SequenceLimits | None = None) -> Seq
     )
 
 
-def _check_count(header: SequenceHeader, path: Path) -> None:
+def _check_frames(header: SequenceHeader, path: Path) -> None:
     """A file of poses alone has no pixels that would bound its number of frames: its keys must."""
-    if header.size == (0, 0) and header.count > 1 + max(header.frames, default=-1):
+    if not header.frames or header.count < 1:
+        raise FileFormatError(f"'{path.name}' has no keys of frames ({PREFIX}0000_...): it is empty, or a volume")
+    if _slices(header) > 1:
+        raise FileFormatError(f"'{path.name}' holds {_slices(header)} slices a frame: read it as a volume")
+    keys = 1 + max(header.frames)
+    if header.size == (0, 0) and header.count > keys:
         raise FileFormatError(
-            f"'{path.name}' declares {header.count} frames but has keys of {1 + max(header.frames, default=-1)}: "
-            "cut off or mis-declared"
+            f"'{path.name}' declares {header.count} frames but has keys of {keys}: cut off, or mis-declared"
         )
 
 

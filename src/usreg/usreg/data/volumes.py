@@ -99,7 +99,12 @@ def _series_files(folder: Path, limits: VolumeLimits) -> list[Path]:
         raise FileFormatError(
             f"'{folder.name}' holds more than {limits.max_files} files: give the folder of one series"
         )
-    names = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
+    warned = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # else ITK writes to the terminal what the error below says
+    try:
+        names = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(warned)
     if len(names) != 1:
         found = "no DICOM series" if not names else f"{len(names)} DICOM series"
         raise FileFormatError(
