@@ -149,21 +149,28 @@ def session_frames(
     for event in session_events(session, geometry, config):
         if isinstance(event, FrameEvent):
             waiting.append(event)
-            continue
-        if isinstance(event, TruthEvent | SkippedEvent) or (isinstance(event, TransformEvent) and event.static):
+        else:
             yield event
-            continue
-        yield event
-        reached[_stream(event)] = event.stamp_s
-        while waiting and (
-            min(reached.values()) >= waiting[0].stamp_s or event.stamp_s > waiting[0].stamp_s + config.hold_s
-        ):
+        if _moves(event):
+            reached[_stream(event)] = event.stamp_s
+        while waiting and _ready(waiting[0].stamp_s, event.stamp_s, reached, config.hold_s):
             yield waiting.popleft()
     yield from waiting
 
 
-def _stream(event: JointEvent | TransformEvent) -> Any:
-    return event.names if isinstance(event, JointEvent) else (event.parent, event.child)
+def _ready(stamp_s: float, now_s: float, reached: dict[Any, float], hold_s: float) -> bool:
+    """Every pose stream seen so far has a sample at or after the stamp, or the wait is over."""
+    return now_s > stamp_s + hold_s or (bool(reached) and min(reached.values()) >= stamp_s)
+
+
+def _moves(event: Event) -> bool:
+    return isinstance(event, JointEvent) or (isinstance(event, TransformEvent) and not event.static)
+
+
+def _stream(event: Event) -> Any:
+    if isinstance(event, TransformEvent):
+        return event.parent, event.child
+    return event.names if isinstance(event, JointEvent) else type(event)
 
 
 def _ordered(bag: BagReader, topics: list[str], decoder: _Decoder, config: ReplayConfig) -> Iterator[Event]:

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""PLUS sequences to bags and sessions, bags to PLUS sequences, and one sequence format to another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import FileFormatError, WriteError
+from .bag_reader import SUFFIXES
+from .bag_to_plus import bag_to_sequence
+from .plus_to_bag import sequence_to_bag
+from .sequences import META_ENDINGS, NRRD_ENDINGS, Sequence, read_sequence, write_sequence
+from .sessions import FILE_NAME, SessionConfig, read_session, write_session
+from .types import Calibration, Trajectory
+
+SEQUENCE_ENDINGS = META_ENDINGS + NRRD_ENDINGS
+
+
+def is_bag(path: Path) -> bool:
+    """Whether a path names a bag or a session (a folder with one, an .mcap or a .db3 file)."""
+    return (
+        path.suffix in SUFFIXES
+        or (path.is_dir() and (path / FILE_NAME).is_file())
+        or (path.is_dir() and any(p.suffix in SUFFIXES for p in path.iterdir()))
+    )
+
+
+def convert(source: str | Path, target: str | Path, calibration: Calibration | None = None) -> list[str]:
+    """Convert by the endings: `.mha`, `.mhd`, `.nrrd` a sequence, `.mcap` a bag, without ending a session's folder.
+
+    Args:
+        calibration: for sequence to bag or session, see `sequence_to_bag`.
+
+    Returns:
+        What the target does not hold or show, in words; empty when nothing.
+
+    Raises:
+        FileFormatError: endings that do not fit. Others: as the readers and writers.
+    """
+    source, target = Path(source), Path(target)
+    sequence, lost = load(source, calibration)
+    if target.suffix.lower() in SEQUENCE_ENDINGS:
+        write_sequence(sequence, target)
+        return lost
+    if target.suffix == ".mcap":
+        return lost + sequence_to_bag(sequence, target, calibration)
+    if target.suffix:
+        raise FileFormatError(f"cannot write '{target.name}': give .mha, .mhd, .nrrd, .mcap, or a name without ending")
+    return lost + sequence_to_session(sequence, target, calibration)
+
+
+def load(
+    source: Path, calibration: Calibration | None = None, poses: Trajectory | None = None
+) -> tuple[Sequence, list[str]]:
+    """A sequence of a sequence file, a bag or a session, and what was lost on the way."""
+    if not is_bag(source):
+        return read_sequence(source), []
+    geometry = None if calibration is None else calibration.geometry
+    if source.is_dir() and (source / FILE_NAME).is_file():
+        session = read_session(source)
+        return bag_to_sequence(session.bag_path, poses, geometry, session.config.frames, session.config.topics)
+    return bag_to_sequence(source, poses, geometry)
+
+
+def sequence_to_session(sequence: Sequence, folder: Path, calibration: Calibration | None = None) -> list[str]:
+    """A session's folder with the bag of a sequence; a volume and an initial pose are added by hand.
+
+    Raises:
+        WriteError: the folder holds a session already.
+    """
+    if (folder / FILE_NAME).exists():
+        raise WriteError(f"'{folder.name}' holds a session already; choose another name or remove it")
+    remarks = sequence_to_bag(sequence, folder / "bag", calibration)
+    latency_s = 0.0 if calibration is None else calibration.latency_s
+    write_session(folder, SessionConfig(pose_source="tf", latency_applied_s=latency_s))
+    return remarks
