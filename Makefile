@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Sets up everything by itself; safe to interrupt and to repeat. `make help` lists the targets.
 PYTHON ?= python3
-# What pip installs as torch. The CPU build alone is much smaller, for example:
-#   make demo TORCH="torch==2.13.0 --extra-index-url https://download.pytorch.org/whl/cpu"
-TORCH ?= torch==2.13.0
+# What pip installs as torch; empty: what was chosen last, at first torch==2.13.0, which brings the CUDA libraries (2.7 GB).
+# The CPU build alone is 0.2 GB:
+#   make demo TORCH="torch==2.13.0+cpu --extra-index-url https://download.pytorch.org/whl/cpu"
+TORCH ?=
 # Further arguments of pytest: make test ARGS="test/geometry -k plane"
 ARGS ?=
 
@@ -14,7 +15,7 @@ help:
 	@echo "make bench   run every benchmark; tables here, JSON in build/bench"
 	@echo "make build   set up only: .venv with pinned packages, colcon build"
 	@echo "make clean   remove .venv and build"
-	@echo "PYTHON=python3.12 chooses the interpreter, TORCH=... the torch build (now: $(TORCH))."
+	@echo "PYTHON=python3.12 chooses the interpreter, TORCH=... the torch build (see the Makefile's head)."
 	@echo "With a ROS 2 distribution sourced, that ROS is used instead of the wheels."
 
 build:

@@ -12,7 +12,9 @@ venv="$top/.venv"
 state="$venv/usreg-setup"
 export PATH="${PATH//"$venv/bin:"/}"
 export PYTHON="${PYTHON:-python3}"
-TORCH="${TORCH:-torch==2.13.0}"
+# The torch build that was asked for is remembered: a later plain `make test` keeps it.
+torch_choice="${TORCH:-$(cat "$state/torch" 2>/dev/null || true)}"
+TORCH="${torch_choice:-torch==2.13.0}"
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_USER=no PIP_REQUIRE_VIRTUALENV=no
 
 say() { echo "usreg: $*"; }
@@ -70,6 +72,7 @@ install_packages() {
     say "installing pinned packages and $TORCH into .venv (once, some minutes) ..."
     "$venv/bin/python" -m pip install -qq "${requirements[@]}" $TORCH \
         || die "pip could not install the packages (see above); check the network, then run make again."
+    if [ -n "$torch_choice" ]; then finish torch "$torch_choice"; fi
     finish installed "$wanted"
 }
 
