@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from pathlib import Path
 
 import yaml
 
 from ..errors import CalibrationError, FileFormatError
 from ..geometry.plane import PlaneGrid
-from ..geometry.sector import full_rectangle
+from ..geometry.sector import SectorGeometry, full_rectangle
 from .atomic import write_text
 from .calibration_xml import calibration_of_xml
 from .calibration_yaml import ImageSize, calibration_mapping, calibration_of_yaml
@@ -65,18 +64,18 @@ def write_calibration(calibration: Calibration, path: str | Path) -> None:
     write_text(path, text)
 
 
-def with_image_size(calibration: Calibration, width: int, height: int) -> Calibration:
-    """The calibration for images of a size: with its own sector, or the full rectangle where it has none.
+def sector_for(calibration: Calibration, width: int, height: int) -> SectorGeometry:
+    """The sector of images of a size: the calibration's own, or the full rectangle where it has none.
 
     Raises:
         CalibrationError: its sector is for another size.
     """
     geometry = calibration.geometry
     if geometry is None:
-        return replace(calibration, geometry=full_rectangle(PlaneGrid(height, width, calibration.pixel_to_mm)))
+        return full_rectangle(PlaneGrid(height, width, calibration.pixel_to_mm))
     plane = geometry.plane
     if (plane.width, plane.height) != (width, height):
         raise CalibrationError(
             f"the calibration is for images of {plane.width}x{plane.height}, these are {width}x{height}"
         )
-    return calibration
+    return geometry

@@ -71,8 +71,8 @@ def read_cine(path: str | Path, limits: CineLimits | None = None) -> Cine:
     """Read an ultrasound multi-frame file (or a single image): 8 bits, grey or colour, raw or JPEG.
 
     Raises:
-        MissingFileError: no such file. FileFormatError: no DICOM image, an encoding that is not read, too large, cut off,
-        or without frame time.
+        MissingFileError: no such file. FileFormatError: no DICOM image, an encoding that is not read, too large, cut
+            off, or without frame time.
     """
     import pydicom
 

@@ -75,12 +75,9 @@ def _header(path: Path, keys: dict[str, str], frames: dict[int, dict[str, str]],
     sizes = [whole_number(t, "DimSize", path.name) for t in low["dimsize"].split()]
     kinds = low.get("kinds", "").split()
     channels = whole_number(low.get("elementnumberofchannels", "1"), "ElementNumberOfChannels", path.name)
-    if channels != 1 and len(kinds) in (0, len(sizes)):
-        kinds, sizes = ["vector", *kinds] if kinds else [], [channels, *sizes]
-        kinds = kinds or ["vector", *["domain"] * (len(sizes) - 2), "list" if frames and len(sizes) > 3 else "domain"]
     compressed = low.get("compresseddata", "false").lower() == "true"
     return SequenceHeader(
-        make_axes(kinds, sizes, bool(frames), path.name),
+        make_axes(kinds, sizes, bool(frames), path.name, channels),
         TYPES.get(low.get("elementtype", "").upper(), low.get("elementtype", "")),
         "zlib" if compressed else "",
         low.get("ultrasoundimageorientation", ""),

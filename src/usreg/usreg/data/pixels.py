@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import FileFormatError, MissingFileError
 from .sequence_header import SequenceHeader, SequenceLimits
 
-CHUNK = 1 << 20
+CHUNK, PART = 1 << 20, 1 << 24
 DEFLATE_LIMIT = 1040  # zlib cannot compress better than about 1032 : 1
 WINDOW = {"zlib": 15, "gzip": 31}
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
@@ -46,6 +46,7 @@ def read_pixels(header: SequenceHeader, present: np.ndarray, limits: SequenceLim
     block = _read_block(header, frame_bytes, int(present.sum()), limits)
     if block.size == frame_bytes * header.count:
         frames = _ordered(block.reshape([a.size for a in reversed(header.axes)]), header)
+        frames[~present] = 0
     else:
         frames = _spread(block, header, present)
     return _oriented(grey(frames), header.orientation)
@@ -89,7 +90,7 @@ def _inflate(stream: BinaryIO, header: SequenceHeader, limit: int) -> np.ndarray
         while not engine.eof and (chunk := stream.read(CHUNK if left is None else min(CHUNK, left))):
             left = None if left is None else left - len(chunk)
             while chunk and not engine.eof:
-                part = engine.decompress(chunk, limit - used + 1)
+                part = engine.decompress(chunk, min(limit - used, PART) + 1)
                 used = _append(out, used, part, header)
                 chunk = engine.unconsumed_tail
     except zlib.error as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -29,7 +30,6 @@ class Sequence:
         fields: other keys of each frame, as text. header: other keys of the file.
         statuses: of each transform as the file said, None = not said; empty = taken from the trajectories.
         image_status: likewise for the images.
-        stamp_valid: (N,) bool, false where the stamp is missing, repeats or runs backwards; None = found here.
         problems: in words, for `usreg info` and logs.
     """
 
@@ -43,7 +43,6 @@ class Sequence:
     header: dict[str, str] = field(default_factory=dict)
     statuses: dict[str, Statuses] = field(default_factory=dict)
     image_status: Statuses = ()
-    stamp_valid: Tensor | None = None
     problems: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -68,8 +67,11 @@ class Sequence:
         wrong = {k: v for k, v in lengths.items() if v != n}
         if wrong:
             raise ShapeError(f"a sequence of {n} stamps has parts of other lengths: {wrong}")
-        if self.stamp_valid is None:
-            object.__setattr__(self, "stamp_valid", increasing_stamps(self.stamps_s))
+
+    @cached_property
+    def stamp_valid(self) -> Tensor:
+        """(N,) bool, false where the stamp is missing, repeats or runs backwards."""
+        return increasing_stamps(self.stamps_s)
 
     @property
     def count(self) -> int:
@@ -85,8 +87,8 @@ class Sequence:
         """Poses that map `source` into `target`, by the shortest path of names; inverses included.
 
         Args:
-            extra: static 4x4 by name, for example {"ImageToProbe": ...}; preferred to a transform of the same name in
-                the file.
+            extra: static 4x4 by name, for example {"ImageToProbe": ...}; what the file
+                measured comes first, as in PLUS.
 
         Returns:
             A trajectory; a frame is valid where every transform on the path is.
@@ -97,10 +99,10 @@ class Sequence:
         statics = dict(extra or {})
         poses = torch.eye(4, dtype=torch.float64).repeat(self.count, 1, 1)
         valid = torch.ones(self.count, dtype=torch.bool)
-        for name, inverted in find_path([*statics, *self.transforms], source, target):
-            static = statics.get(name)
-            step = self.transforms[name].poses if static is None else static.expand(self.count, 4, 4)
-            valid = valid if static is not None else valid & self.transforms[name].valid
+        for name, inverted in find_path([*self.transforms, *statics], source, target):
+            measured = self.transforms.get(name)
+            step = statics[name].expand(self.count, 4, 4) if measured is None else measured.poses
+            valid = valid if measured is None else valid & measured.valid
             poses = (_inverse(step, valid) if inverted else step) @ poses
         return Trajectory(self.stamps_s, poses, valid & torch.isfinite(poses).flatten(1).all(1), source, target)
 
@@ -129,5 +131,4 @@ def subset(sequence: Sequence, frames: slice) -> Sequence:
         fields=tuple(sequence.fields[i] for i in index) if sequence.fields else (),
         statuses={k: tuple(s[i] for i in index) for k, s in sequence.statuses.items()},
         image_status=tuple(sequence.image_status[i] for i in index) if sequence.image_status else (),
-        stamp_valid=None,
     )

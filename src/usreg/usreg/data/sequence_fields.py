@@ -16,7 +16,6 @@ from .sequence_header import SequenceHeader, SequenceLimits
 from .types import Trajectory
 
 TRANSFORM, STATUS, TIMESTAMP = "Transform", "TransformStatus", "Timestamp"
-IMAGE_STATUS = ("ImageStatus", "Status")
 OK = "OK"
 Statuses = tuple[str | None, ...]
 
@@ -41,12 +40,13 @@ def parse_fields(header: SequenceHeader, limits: SequenceLimits, name: str) -> F
     """
     rows = [dict(header.frames.get(i, {})) for i in range(header.count)]
     names = list(dict.fromkeys(k.removesuffix(TRANSFORM) for r in rows for k in r if is_transform(k)))
-    if header.count * len(names) * 128 > limits.max_bytes:
+    if header.count * len(names) * 128 > limits.max_pose_bytes:
         raise FileFormatError(
-            f"'{name}' declares {header.count} frames of {len(names)} transforms: more than {limits.max_bytes} "
+            f"'{name}' declares {header.count} frames of {len(names)} transforms: more than {limits.max_pose_bytes} "
             "bytes of poses"
         )
-    image_status = tuple(next((r.pop(k) for k in IMAGE_STATUS if k in r), None) for r in rows)
+    keys = {header.image_status_key, "ImageStatus"}  # "Status" alone may be any device's in a MetaImage
+    image_status = tuple(next((r.pop(k) for k in keys if k in r), None) for r in rows)
     stamps = torch.tensor([_stamp(r) for r in rows], dtype=torch.float64)
     statuses = {n: tuple(r.pop(n + STATUS, None) for r in rows) for n in names}
     transforms = {n: _trajectory(n, rows, stamps, statuses[n]) for n in names}
@@ -59,7 +59,10 @@ def is_transform(key: str) -> bool:
 
 
 def _trajectory(name: str, rows: list[dict[str, str]], stamps: Tensor, status: Statuses) -> Trajectory:
-    poses = torch.from_numpy(np.array([_pose(r, name + TRANSFORM) for r in rows], np.float64).reshape(-1, 4, 4))
+    array = np.empty((len(rows), 16))
+    for pose, row in zip(array, rows, strict=True):
+        pose[:] = _pose(row, name + TRANSFORM)
+    poses = torch.from_numpy(array.reshape(-1, 4, 4))
     usable = torch.tensor([s is None or s.upper() == OK for s in status], dtype=torch.bool)
     return Trajectory(stamps, poses, torch.isfinite(poses).flatten(1).all(1) & usable, *split_name(name))
 

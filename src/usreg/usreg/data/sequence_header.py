@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -20,19 +20,21 @@ class SequenceLimits:
     """Bounds while reading; beyond them a file is refused instead of filling the memory.
 
     Args:
-        max_bytes: pixels of all frames together, and likewise all poses.
+        max_bytes: pixels of all frames together.
         max_header_bytes: of the text before the pixels.
         max_frames: frames.
+        max_pose_bytes: of all poses together, 128 each.
         bad_stamps: "report" flags frames whose stamp repeats or runs backwards, "refuse" raises TimeError.
     """
 
     max_bytes: int = 4 * GIBIBYTE
     max_header_bytes: int = 256 * 1024 * 1024
     max_frames: int = 1_000_000
+    max_pose_bytes: int = GIBIBYTE
     bad_stamps: Literal["report", "refuse"] = "report"
 
     def __post_init__(self) -> None:
-        for name in ("max_bytes", "max_header_bytes", "max_frames"):
+        for name in ("max_bytes", "max_header_bytes", "max_frames", "max_pose_bytes"):
             check_range(name, getattr(self, name), 1, 2**48)
 
 
@@ -70,7 +72,6 @@ class SequenceHeader:
     data_offset: int
     data_size: int | None = None
     image_status_key: str = "ImageStatus"
-    problems: tuple[str, ...] = field(default=())
 
     @property
     def count(self) -> int:
@@ -93,7 +94,7 @@ SPATIAL, LIST = {"domain", "space"}, {"list", "time"}
 CHANNEL = {"vector", "rgb-color", "rgba-color", "3-color", "4-color", "scalar", "2-vector", "3-vector", "4-vector"}
 
 
-def make_axes(kinds: list[str], sizes: list[int], has_frames: bool, where: str) -> tuple[Axis, ...]:
+def make_axes(kinds: list[str], sizes: list[int], has_frames: bool, where: str, channels: int = 1) -> tuple[Axis, ...]:
     """Name the axes; where a file does not, the last of three or more is the list of frames, as PLUS takes it.
 
     Raises:
@@ -105,9 +106,10 @@ def make_axes(kinds: list[str], sizes: list[int], has_frames: bool, where: str) 
     if len(kinds) != len(sizes):
         raise FileFormatError(f"'{where}' names {len(kinds)} kinds of axes but {len(sizes)} sizes")
     axes = tuple(Axis(_kind(k, where), n) for k, n in zip(kinds, sizes, strict=True))
+    axes = axes if channels == 1 else (Axis("channel", channels), *axes)
     domain = [a.size for a in axes if a.kind == "domain"]
-    lists, channels = (sum(a.kind == kind for a in axes) for kind in ("list", "channel"))
-    if lists > 1 or channels > 1 or not 2 <= len(domain) <= 3 or min(sizes) < 0:
+    lists, vectors = (sum(a.kind == kind for a in axes) for kind in ("list", "channel"))
+    if lists > 1 or vectors > 1 or not 2 <= len(domain) <= 3 or min(*sizes, channels) < 0:
         raise FileFormatError(
             f"'{where}' has axes {kinds} of sizes {sizes}; expected two of pixels and one list of frames"
         )

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from ..errors import FileFormatError, MissingFileError, TimeError
+from ..errors import FileFormatError, MissingFileError, ShapeError, TimeError
 from .atomic import atomic_file
 from .metaimage import metaimage_text, read_metaimage_header
 from .nrrd import nrrd_text, read_nrrd_header
@@ -46,7 +47,7 @@ def read_header(path: str | Path, limits: SequenceLimits | None = None) -> Seque
 
 
 def is_sequence(path: str | Path) -> bool:
-    """Whether a MetaImage or NRRD file holds 2D frames over time: by its per-frame keys (PLUS writes volumes with them, too).
+    """Whether a MetaImage or NRRD file holds 2D frames over time; PLUS writes volumes with per-frame keys, too.
 
     Raises:
         FileFormatError: a sequence by its name or keys whose header is damaged.
@@ -100,7 +101,6 @@ def read_sequence(path: str | Path, limits: SequenceLimits | None = None) -> Seq
         header=header.fields,
         statuses=parsed.statuses,
         image_status=parsed.image_status,
-        stamp_valid=good,
         problems=problems,
     )
 
@@ -134,32 +134,43 @@ def write_sequence(sequence: Sequence, path: str | Path, compress: bool = True) 
 
     Raises:
         WriteError: the disk is full or there is no permission; an older file of that name is unchanged.
-        FileFormatError: unknown ending. ShapeError: a field that would break the header.
+        FileFormatError: unknown ending. ShapeError: no frames, or a field that would break the header.
     """
     path = Path(path)
-    ending = path.suffix.lower()
-    if ending not in (*META_ENDINGS, ".nrrd"):
+    if path.suffix.lower() not in (*META_ENDINGS, ".nrrd"):
         raise FileFormatError(f"cannot write '{path.name}': sequences are written as .mha, .mhd or .nrrd")
-    frames = np.zeros((0, 0, 0), np.uint8) if sequence.images is None else sequence.images.numpy()
-    frames = (
-        np.where(sequence.image_valid.numpy()[:, None, None], frames, 0).astype(np.uint8) if frames.size else frames
-    )
-    packed = bool(compress and frames.size)
-    pixels = deflate(frames, "gzip" if ending == ".nrrd" else "zlib") if packed else frames.tobytes()
-    header = _header_for(sequence, path, "" if not packed else "packed", len(pixels))
-    if ending == ".nrrd":
-        _write(path, nrrd_text(header), pixels)
-    elif ending == ".mha":
-        _write(path, metaimage_text(header, "LOCAL"), pixels)
-    else:
-        _write(data_path(path, packed), "", pixels)
-        _write(path, metaimage_text(header, data_path(path, packed).name), b"")
-
-
-def _write(path: Path, text: str, pixels: bytes) -> None:
+    if sequence.count == 0:
+        raise ShapeError(f"cannot write '{path.name}': the sequence has no frames")
+    frames = _blanked(sequence)
+    packed = compress and frames.size > 0
+    pixels = deflate(frames, "gzip" if path.suffix.lower() == ".nrrd" else "zlib") if packed else frames.tobytes()
+    header = _header_for(sequence, path, "packed" if packed else "", len(pixels))
+    if path.suffix.lower() == ".mhd":
+        _write_pair(path, header, data_path(path, packed), pixels)
+        return
+    text = nrrd_text(header) if path.suffix.lower() == ".nrrd" else metaimage_text(header, "LOCAL")
     with atomic_file(path) as stream:
         stream.write(text.encode("utf-8"))
         stream.write(pixels)
+
+
+def _blanked(sequence: Sequence) -> np.ndarray:
+    """Pixels (N, h, w) with zeros where a frame has none; empty for poses alone."""
+    if sequence.images is None:
+        return np.zeros((0, 0, 0), np.uint8)
+    valid = sequence.image_valid.numpy()
+    images = sequence.images.numpy()
+    return images if valid.all() else images * valid[:, None, None].astype(np.uint8)
+
+
+def _write_pair(path: Path, header: SequenceHeader, data: Path, pixels: bytes) -> None:
+    """Header and data file: both are on the disk before either takes its name."""
+    with atomic_file(data) as data_stream, atomic_file(path) as stream:
+        data_stream.write(pixels)
+        stream.write(metaimage_text(header, data.name).encode("utf-8"))
+        for each in (data_stream, stream):
+            each.flush()
+            os.fsync(each.fileno())
 
 
 def _header_for(sequence: Sequence, path: Path, compression: str, data_size: int) -> SequenceHeader:

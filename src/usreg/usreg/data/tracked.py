@@ -13,7 +13,7 @@ from torch import Tensor
 from ..config import check_range
 from ..errors import CalibrationError, GeometryError
 from ..geometry import se3
-from .calibration import with_image_size
+from .calibration import sector_for
 from .sequences import Sequence
 from .types import Calibration, Frame, TrackedFrame, Trajectory
 
@@ -56,9 +56,10 @@ def tracked_frames(
             the calibration's.
         GeometryError: no pose of the whole chain is rigid.
     """
-    if sequence.size is None:
+    images, size = sequence.images, sequence.size
+    if images is None or size is None:
         raise CalibrationError("the sequence holds poses without images: it has no frames to track")
-    geometry = with_image_size(calibration, *sequence.size).geometry
+    geometry = sector_for(calibration, *size)
     poses, valid = _rigid(world_trajectory(sequence, calibration))
     stamps = sequence.stamps_s - calibration.latency_s
     if calibration.latency_s != 0:
@@ -70,7 +71,7 @@ def tracked_frames(
     chosen = range(sequence.count)[frames or slice(None)]
     world_T_image = poses @ calibration.probe_T_image
     result = [
-        TrackedFrame(Frame(sequence.images[i], geometry, float(stamps[i]), i), world_T_image[i]) if good[i] else None
+        TrackedFrame(Frame(images[i], geometry, float(stamps[i]), i), world_T_image[i]) if good[i] else None
         for i in chosen
     ]
     left_out = sum(r is None for r in result)

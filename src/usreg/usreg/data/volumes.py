@@ -127,6 +127,7 @@ def _read_image(files: list[Path], path: Path, limits: VolumeLimits) -> tuple[An
             image = sitk.ReadImage([str(f) for f in files])
     except RuntimeError as error:
         raise _itk_error(error, path) from error
+    image = image[:, :, :, 0] if image.GetDimension() == 4 else image
     modality = header.GetMetaData("0008|0060").strip() if header.HasMetaDataKey("0008|0060") else ""
     return image, modality if modality in ("CT", "MR", "US") else ""
 
@@ -228,7 +229,7 @@ def mask_path(path: Path) -> Path:
 
 def _mask_beside(path: Path, grid: VoxelGrid, limits: VolumeLimits) -> Tensor | None:
     beside = mask_path(path)
-    if path.is_dir() or not beside.is_file() or path.name.lower().split(".")[-2:][0] == MASK_NAME:
+    if path.is_dir() or not beside.is_file() or f".{MASK_NAME}." in path.name:
         return None
     image, _ = _read_image([_checked_file(beside)], beside, limits)
     mask = _voxels(image, beside)[0] != 0
