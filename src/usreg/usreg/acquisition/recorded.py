@@ -4,16 +4,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from collections.abc import Sequence as Rows
 from pathlib import Path
 
 from torch import Tensor
 
 from ..data.bag_reader import BagReader
 from ..data.bag_types import RawMessage
+from ..data.dicom import read_cine
 from ..data.pairing import FramePairs
+from ..data.sequence import Sequence
 from ..data.types import Frame, ImageGeometry
-from ..errors import MissingFileError, ShapeError, UsregError
+from ..errors import MissingFileError, ShapeError, SourceError, UsregError
 from .agreement import AcquisitionConfig, acquire
 from .stamp_guard import StampGuard
 
@@ -77,7 +80,7 @@ class BagSource:
         self,
         path: str | Path,
         geometry: ImageGeometry | None = None,
-        topics: Sequence[str] = ("/us/image", "/us/geometry"),
+        topics: Rows[str] = ("/us/image", "/us/geometry"),
         on_drop: Callable[[str], None] = log.warning,
     ) -> None:
         self._path, self._geometry, self._topics, self._on_drop = Path(path), geometry, tuple(topics), on_drop
@@ -110,9 +113,52 @@ class BagSource:
         pairs.lost.clear()
         return frame
 
-    def _report(self, lost: Sequence[tuple[float, str]]) -> None:
+    def _report(self, lost: Rows[tuple[float, str]]) -> None:
         for stamp_s, reason in lost:
             self._on_drop(f"the image or geometry at {stamp_s:.6f} s was left out: {reason}")
 
     def reset(self) -> None:
         """Begin again with the first frame: each iteration does."""
+
+
+class SequenceSource(ArraySource):
+    """Frames of a PLUS sequence; those without pixels or without a usable stamp are left out.
+
+    Args:
+        geometry: of its images, for example of the calibration (`with_image_size`).
+
+    Raises:
+        SourceError: the sequence holds poses without images.
+    """
+
+    def __init__(
+        self,
+        sequence: Sequence,
+        geometry: ImageGeometry,
+        config: AcquisitionConfig | None = None,
+        select: slice = slice(None),
+    ) -> None:
+        if sequence.images is None:
+            raise SourceError("the sequence holds poses without images: it gives no frames")
+        valid = sequence.image_valid if sequence.stamp_valid is None else sequence.image_valid & sequence.stamp_valid
+        super().__init__(sequence.images, sequence.stamps_s, geometry, config, valid, select)
+
+
+class DicomCineSource(ArraySource):
+    """Frames of a DICOM cine, stamps from its frame time.
+
+    Args:
+        geometry: of its pictures after `config.crop`; None: the region calibrated in the file.
+
+    Raises:
+        SourceError: the file has no calibration and no geometry was given.
+    """
+
+    def __init__(
+        self, path: str | Path, geometry: ImageGeometry | None = None, config: AcquisitionConfig | None = None
+    ) -> None:
+        cine = read_cine(path)
+        geometry = geometry or cine.geometry
+        if geometry is None:
+            raise SourceError(f"'{Path(path).name}' has no calibrated region: name the probe (config/probes)")
+        super().__init__(cine.images, cine.stamps_s, geometry, config)
