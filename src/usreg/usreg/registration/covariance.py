@@ -1,25 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """Covariance of a refined pose: normal equations scaled by the number of samples that are really independent.
 
-Neighbouring pixels share speckle, so the residual is correlated. Its autocovariance c(d), measured on the residual image itself,
-gives the covariance of the gradient, M = sum_ij J_i c(i - j) J_j' (one product of spectra), and the pose has H^-1 M H^-1
-(Liang & Zeger 1986, "sandwich"). With white noise M = c(0) H and this is the textbook c(0) H^-1; `Noise.cell_samples` tells how many
-samples make up one independent one.
+Neighbouring pixels share speckle, so the residual is correlated. Its autocovariance c(d), measured on the residual image
+itself, gives the covariance of the gradient, M = sum_ij J_i c(i - j) J_j' (one product of spectra), and the pose has
+H^-1 M H^-1 (Liang & Zeger 1986, "sandwich"). With white noise M = c(0) H, and this is the textbook c(0) H^-1;
+`Noise.cell_samples` tells how many samples make up one independent one.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..data.types import TrackedFrame
 from ..geometry import se3
+from .kernel import CHANNELS, samples
 from .normal import View, plane_matrices
 from .pyramid import VolumeLevel
-from .twin import sample_plane
 
 WINDOW_MM = 8.0  # lags beyond this are taken as independent
 
@@ -42,71 +44,77 @@ class Noise:
 def frame_noise(volume: VolumeLevel, view: View, ct_T_ref: Tensor) -> Noise:
     """Residual and Jacobian images of one frame at its estimate (4, 4), and what they say about the noise."""
     residual, jacobian, known = residual_images(volume, view, ct_T_ref)
-    spectrum, cell = noise_spectrum(residual, known, view.level.spacing_mm)
-    j = torch.fft.rfft2(jacobian, s=_padded(known.shape))
-    # real transforms hold half of the plane: inner columns count twice
-    twice = torch.full((j.shape[-1],), 2.0, dtype=torch.float64)
-    twice[0] = 1.0
-    if _padded(known.shape)[1] % 2 == 0:
-        twice[-1] = 1.0
-    power = spectrum * twice / math.prod(_padded(known.shape))
-    weighted = (j * power).reshape(6, -1)
-    spread = (weighted @ j.reshape(6, -1).conj().T).real
+    spacing = view.level.spacing_mm
+    shape = padded(residual.shape, spacing)
+    spectrum, cell = noise_spectrum(residual, known, spacing, shape)
+    j = torch.fft.rfft2(jacobian, s=shape).reshape(6, -1)
+    weighted = j * spectrum.reshape(-1)
+    spread = (weighted.real @ j.real.T + weighted.imag @ j.imag.T) / math.prod(shape)
     flat = jacobian.reshape(6, -1)
-    variance = float((residual**2).sum() / known.sum().clamp_min(1))
     a = se3.adjoint(se3.inverse(view.ref_T_centre))
+    variance = float((residual**2).sum() / known.sum().clamp_min(1))
     return Noise(a.T @ (flat @ flat.T) @ a, a.T @ (0.5 * (spread + spread.T)) @ a, cell, variance)
 
 
 def residual_images(volume: VolumeLevel, view: View, ct_T_ref: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Residual (h, w), Jacobian (6, h, w) in grey values per mm and rad, and where they are known (h, w); zero elsewhere.
+    """Residual (h, w), Jacobian (6, h, w) in grey values per mm and rad, and where they are known (h, w); else zero.
 
     The model is fixed = gain * moving + offset: both are fitted, and their directions are taken out of the Jacobian.
     """
     level = view.level
     planes, axes = plane_matrices(volume.index_T_ct, (ct_T_ref @ view.ref_T_centre)[None])
-    value, gradient = sample_plane(volume.data, planes, level.x_mm, level.y_mm)
-    ok = torch.isfinite(value[0])
-    m, f = value[0, ok].double(), level.value[ok].double()
-    x, y = level.x_mm[ok].double(), level.y_mm[ok].double()
-    gx, gy, gz = (gradient[0, ok] @ axes[0].T).double().unbind(-1)
-    j = torch.stack([gx, gy, gz, y * gz, -x * gz, x * gy - y * gx])
-    m, f, j = m - m.mean(), f - f.mean(), j - j.mean(1, keepdim=True)
+    count = len(level.value)
+    channels, place = np.empty((CHANNELS, count), np.float32), np.empty(count, np.int64)
+    arrays = (t.numpy() for t in (volume.data, planes[0], axes[0], level.x_mm, level.y_mm, level.value))
+    n = samples(*arrays, channels, place)
+    centred = torch.from_numpy(channels[1:, :n]).double()
+    centred = centred - centred.mean(1, keepdim=True) if n else centred
+    f, m, j = centred[0], centred[1], centred[2:]
     power = (m @ m).clamp_min(1e-12)
     gain = (f @ m) / power
-    j = gain * (j - ((j @ m) / power)[:, None] * m)
-    return _image(f - gain * m, level, ok), _image(j, level, ok), _image(torch.ones_like(m), level, ok) > 0
+    rows = torch.cat([(f - gain * m)[None], gain * (j - ((j @ m) / power)[:, None] * m), torch.ones_like(f)[None]])
+    images = torch.zeros(8, level.shape[0] * level.shape[1], dtype=torch.float64)
+    images[:, level.cell[torch.from_numpy(place[:n])]] = rows
+    images = images.reshape(8, *level.shape)
+    return images[0], images[1:7], images[7] > 0
 
 
-def _image(values: Tensor, level: object, ok: Tensor) -> Tensor:
-    shape, cell = level.shape, level.cell[ok]  # type: ignore[attr-defined]
-    out = torch.zeros(*values.shape[:-1], shape[0] * shape[1], dtype=torch.float64)
-    out[..., cell] = values
-    return out.reshape(*values.shape[:-1], *shape)
-
-
-def noise_spectrum(residual: Tensor, known: Tensor, spacing_mm: tuple[float, float], window_mm: float = WINDOW_MM) -> tuple[Tensor, float]:
-    """Power spectrum (padded, half plane) of the residual's autocovariance, tapered to `window_mm`, and samples per independent cell.
+def noise_spectrum(
+    residual: Tensor, known: Tensor, spacing_mm: tuple[float, float], shape: tuple[int, int]
+) -> tuple[Tensor, float]:
+    """Power spectrum of the residual's autocovariance, tapered to WINDOW_MM, and samples per independent sample.
 
     Args:
         residual: (h, w), zero where not known (h, w).
-        spacing_mm: of columns and rows.
+        spacing_mm: of columns and rows. shape: padded sizes, see `padded`.
+
+    Returns:
+        Half plane as `rfft2` has it, with the columns that stand for two counted twice.
     """
-    shape = _padded(residual.shape)
-    r, k = torch.fft.rfft2(residual, s=shape), torch.fft.rfft2(known.double(), s=shape)
+    r, k = (torch.fft.rfft2(i, s=shape) for i in (residual, known.double()))
     pairs = torch.fft.irfft2(k.abs() ** 2, s=shape).clamp_min(1.0)
-    auto = torch.fft.irfft2(r.abs() ** 2, s=shape) / pairs
-    dy, dx = (torch.fft.fftfreq(n, 1.0 / n, dtype=torch.float64) * mm for n, mm in zip(shape, reversed(spacing_mm), strict=True))
-    lag = torch.hypot(dy[:, None], dx[None])
-    taper = torch.where(lag < window_mm, 0.5 + 0.5 * torch.cos(math.pi * lag / window_mm), torch.zeros_like(lag))
-    auto = auto * taper
+    taper = _taper(shape, spacing_mm)
+    auto = torch.fft.irfft2(r.abs() ** 2, s=shape) / pairs * taper
     cell = float(auto.sum() / auto[0, 0].clamp_min(1e-30))
-    return torch.fft.rfft2(auto).real.clamp_min(0.0), max(1.0, cell)
+    spectrum = torch.fft.rfft2(auto).real.clamp_min(0.0)
+    spectrum[:, 1 : (shape[1] + 1) // 2] *= 2.0
+    return spectrum, max(1.0, cell)
 
 
-def _padded(shape: torch.Size | tuple[int, ...]) -> tuple[int, int]:
-    """Sizes that hold all lags and that FFTs like."""
-    return _fast_size(2 * shape[0]), _fast_size(2 * shape[1])
+@functools.lru_cache(maxsize=16)
+def _taper(shape: tuple[int, int], spacing_mm: tuple[float, float]) -> Tensor:
+    """Hann window over lags (rows, columns) in the order of the FFT."""
+    sizes = zip(shape, reversed(spacing_mm), strict=True)
+    dy, dx = (torch.fft.fftfreq(n, 1.0 / n, dtype=torch.float64) * mm for n, mm in sizes)
+    lag = torch.hypot(dy[:, None], dx[None])
+    return torch.where(lag < WINDOW_MM, 0.5 + 0.5 * torch.cos(math.pi * lag / WINDOW_MM), torch.zeros_like(lag))
+
+
+@functools.lru_cache(maxsize=16)
+def padded(shape: tuple[int, int], spacing_mm: tuple[float, float]) -> tuple[int, int]:
+    """Sizes that keep lags within the window from wrapping around, and that FFTs like."""
+    reach = [math.ceil(WINDOW_MM / mm) + 1 for mm in reversed(spacing_mm)]
+    return _fast_size(shape[0] + reach[0]), _fast_size(shape[1] + reach[1])
 
 
 def _fast_size(n: int) -> int:

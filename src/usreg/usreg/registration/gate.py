@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a refined pose may be used: overlap, score, agreement of the coarse structure, and what cannot be seen."""
+"""Whether a refined pose may be used: overlap, score, structure or contrast, and what cannot be seen."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from ..config import check_range
@@ -12,33 +13,60 @@ from ..config import check_range
 class GateConfig:
     """Limits of an accepted estimate.
 
+    A score alone says little: noise lowers it at the right pose, likeness of neighbouring anatomy raises it at wrong ones.
+    Two ways lead through the gate. Either the structure is explained: with speckle smoothed away next to nothing is left
+    over, in most of the sector. Or nothing else comes close: among the optima around, the best leaves much less unexplained
+    than the second.
+
     Args:
         min_overlap: share of the sector inside known voxels.
-        min_score: NCC at the finest level (speckle included).
-        min_coarse_score: NCC at the coarsest level, where speckle is averaged out and only wrong anatomy lowers it.
+        min_score: NCC at the finest level, speckle included.
+        min_structure, clear_overlap: NCC at the middle level and overlap from which on a pose is taken without a look around.
+        min_contrast: (1 - score of the best other optimum) / (1 - score), for poses below `min_structure`.
         max_sigma_mm: standard deviation of the worst point of the sector in its worst direction.
     """
 
     min_overlap: float = 0.4
-    min_score: float = 0.6
-    min_coarse_score: float = 0.95
+    min_score: float = 0.4
+    min_structure: float = 0.97
+    clear_overlap: float = 0.7
+    min_contrast: float = 1.5
     max_sigma_mm: float = 2.0
 
     def __post_init__(self) -> None:
         check_range("min_overlap", self.min_overlap, 0.0, 1.0)
         check_range("min_score", self.min_score, -1.0, 1.0)
-        check_range("min_coarse_score", self.min_coarse_score, -1.0, 1.0)
+        check_range("min_structure", self.min_structure, -1.0, 1.0)
+        check_range("clear_overlap", self.clear_overlap, 0.0, 1.0)
+        check_range("min_contrast", self.min_contrast, 0.0, 1e6)
         check_range("max_sigma_mm", self.max_sigma_mm, 0.0, 1e6)
 
 
-def refusal(config: GateConfig, score: float, coarse_score: float, overlap: float, sigma_mm: float) -> str:
-    """Reason to refuse, or an empty text."""
+def contrast(score: float, other: float) -> float:
+    """How much more the other optimum leaves unexplained; infinite for a perfect score."""
+    return (1.0 - other) / (1.0 - score) if score < 1.0 else math.inf
+
+
+def refusal(
+    config: GateConfig, score: float, structure: float, overlap: float, sigma_mm: float, rival: float | None = None
+) -> str:
+    """Reason to refuse, or an empty text.
+
+    Args:
+        structure: NCC at the middle level.
+        rival: score of the best other optimum around; -1 when there is none, None before anybody has looked.
+    """
     if overlap < config.min_overlap:
         return f"overlap {overlap:.2f} below {config.min_overlap:.2f}"
     if score < config.min_score:
         return f"score {score:.3f} below {config.min_score:.3f}"
-    if coarse_score < config.min_coarse_score:
-        return f"coarse score {coarse_score:.3f} below {config.min_coarse_score:.3f}"
     if not sigma_mm <= config.max_sigma_mm:
         return f"not observable: sigma {sigma_mm:.2f} mm above {config.max_sigma_mm:.2f} mm"
+    if structure >= config.min_structure and overlap >= config.clear_overlap:
+        return ""
+    if rival is None:
+        return f"not clear without a search: structure score {structure:.3f}, overlap {overlap:.2f}"
+    found = contrast(score, rival)
+    if found < config.min_contrast:
+        return f"ambiguous: contrast {found:.2f} below {config.min_contrast:.2f} (score {score:.3f}, rival {rival:.3f})"
     return ""

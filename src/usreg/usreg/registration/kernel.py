@@ -120,3 +120,16 @@ def moments(volume: Array, planes: Array, axes: Array, x: Array, y: Array, fixed
     part = np.zeros((poses * blocks, CHANNELS, CHANNELS))
     run_ranges(lambda a, b: _blocks(volume, planes, axes, x, y, fixed, blocks, a, b, part), poses * blocks, LEAST_BLOCKS)
     return _ordered_sum(part, poses, blocks)
+
+
+@numba.njit(cache=True, nogil=True)
+def samples(volume: Array, plane: Array, axes: Array, x: Array, y: Array, fixed: Array, out: Array, place: Array) -> int:
+    """All channels of the samples inside known voxels: out (9, N) float32 and their positions (N,); returns their count."""
+    channels, n = np.empty((CHANNELS, 1), np.float32), 0
+    for i in range(len(x)):
+        if sample_block(volume, plane, axes, x, y, fixed, i, i + 1, channels) == 1:
+            for c in range(CHANNELS):
+                out[c, n] = channels[c, 0]
+            place[n] = i
+            n += 1
+    return n

@@ -9,16 +9,19 @@ import torch
 from torch import Tensor
 
 from ..config import check_range
-from ..data.types import Estimate, Problem, Rigid, TrackedFrame, Volume
+from ..data.types import Estimate, Problem, Rigid, Volume
 from ..errors import ConfigError, NoOverlapError, ShapeError
 from ..geometry import se3
 from . import covariance as cov
 from .gate import GateConfig, refusal
-from .levenberg import LevenbergConfig, move
-from .maximise import climb_compiled
-from .normal import Normal, View, normal_equations, views, world_T_ref
+from .levenberg import LevenbergConfig
+from .maximise import Climbed, climb_compiled
 from .pyramid import VolumeLevel, volume_level
-from .spread import SpreadConfig, spread_twists
+from .scene import Scene, build_scene
+from .search import common_scores, promising
+from .spread import SpreadConfig
+
+RIVAL_MM = 5.0  # an optimum that moves some point of the image by more than this is another one
 
 
 @dataclass(frozen=True)
@@ -57,29 +60,12 @@ class RefineConfig:
 
 
 @dataclass(frozen=True, eq=False)
-class _Scene:
-    """What one call works with: frames sampled at every level."""
+class _Optimum:
+    """A pose that no step improves any more."""
 
-    frames: tuple[TrackedFrame, ...]
-    volumes: list[VolumeLevel]
-    views: list[list[View]]
-    world_T_ref: Tensor
-    points_ref: Tensor
-    radius_mm: float
-
-    def measure(self, level: int, ct_T_ref: Tensor) -> Normal:
-        return normal_equations(self.volumes[level], self.views[level], ct_T_ref)
-
-
-@dataclass(frozen=True, eq=False)
-class _Result:
     ct_T_ref: Tensor
     score: float
-    coarse_score: float
     overlap: float
-    covariance: Tensor
-    noises: list[cov.Noise]
-    reason: str
 
 
 class Refine:
@@ -90,8 +76,32 @@ class Refine:
         self._prepared: tuple[Volume, list[VolumeLevel]] | None = None
 
     def prepare(self, volume: Volume) -> None:
-        """Build the volume's pyramid (kept for this volume object)."""
+        """Build the volume's pyramid, kept for this volume object, and compile."""
         self._levels(volume)
+
+    def __call__(self, problem: Problem, estimate: Estimate) -> Estimate:
+        """Refine; the result is accepted or carries the reason why not.
+
+        Raises:
+            NoOverlapError: at the start and at all re-tries too little of the sector lies inside known voxels.
+            ShapeError: `fixed` is not one or several tracked frames.
+        """
+        scene = self._scene(problem)
+        start = se3.inverse(estimate.world_T_ct) @ scene.world_T_ref
+        overlaps = scene.measure(0, start[None]).overlap.item() >= self.config.min_overlap
+        first = self._climb(scene, start[None], 0) if overlaps else []
+        if first:
+            found = self._judge(problem, scene, first[0], None)
+            if found.accepted:
+                return found
+        return self._search(problem, scene, start, _in_ref_axes(estimate, scene), first)
+
+    def judge(self, problem: Problem, world_T_ct: Tensor) -> Estimate:
+        """Score, covariance and gate of a pose as it is: nothing is refined."""
+        scene = self._scene(problem)
+        ct_T_ref = se3.inverse(world_T_ct) @ scene.world_T_ref
+        normal = scene.measure(len(scene.volumes) - 1, ct_T_ref[None])
+        return self._judge(problem, scene, _Optimum(ct_T_ref, float(normal.score), float(normal.overlap)), None)
 
     def _levels(self, volume: Volume) -> list[VolumeLevel]:
         if self._prepared is None or self._prepared[0] is not volume:
@@ -101,115 +111,61 @@ class Refine:
             self._prepared = (volume, levels)
         return self._prepared[1]
 
-    def __call__(self, problem: Problem, estimate: Estimate) -> Estimate:
-        """Refine; the result is accepted or carries the reason why not.
-
-        Raises:
-            NoOverlapError: at the start, and at every re-try, too little of the sector lies inside known voxels.
-        """
-        scene = self._scene(problem)
-        start = se3.inverse(estimate.world_T_ct) @ scene.world_T_ref
-        overlaps = scene.measure(0, start[None]).overlap.item() >= self.config.min_overlap
-        best = self._climb(scene, start[None], 0)[0] if overlaps else None
-        if best is None or best.reason:
-            best = self._retry(scene, start, self._start_covariance(estimate, scene), best)
-        return self._estimate(problem, scene, best)
-
-    def judge(self, problem: Problem, world_T_ct: Tensor) -> Estimate:
-        """Score, covariance and gate of a pose as it is: nothing is refined."""
-        scene = self._scene(problem)
-        ct_T_ref = se3.inverse(world_T_ct) @ scene.world_T_ref
-        last, coarse = (scene.measure(k, ct_T_ref[None]) for k in (len(scene.volumes) - 1, 0))
-        return self._estimate(problem, scene, self._judge(scene, ct_T_ref, last, coarse, 0))
-
-    def _scene(self, problem: Problem) -> _Scene:
+    def _scene(self, problem: Problem) -> Scene:
         if isinstance(problem.fixed, Volume) or not problem.fixed:
             raise ShapeError("the refinement needs one or several tracked frames as 'fixed'")
-        frames, reference = problem.fixed, world_T_ref(problem.fixed)
-        sampled = [views(frames, lv.sigma_mm, lv.step_mm) for lv in self.config.levels]
-        ref_T_world = se3.inverse(reference)
-        points = torch.cat([se3.transform_points(ref_T_world @ f.world_T_image, sector_points(f)) for f in frames])
-        radius = float((points**2).sum(1).mean().sqrt())
-        return _Scene(frames, self._levels(problem.moving), sampled, reference, points, radius)
+        return build_scene(problem.fixed, self._levels(problem.moving), [lv.step_mm for lv in self.config.levels])
 
-    def _start_covariance(self, estimate: Estimate, scene: _Scene) -> Tensor:
-        a = se3.adjoint(se3.inverse(scene.world_T_ref) @ se3.translation(estimate.pivot))
-        return a @ estimate.covariance @ a.T
-
-    def _maximise(self, scene: _Scene, level: int, starts: Tensor) -> tuple[Tensor, Normal]:
+    def _maximise(self, scene: Scene, level: int, starts: Tensor) -> Climbed:
         config, volume, frames = self.config, scene.volumes[level], scene.views[level]
         levenberg = replace(config.levenberg, tolerance_mm=config.levels[level].tolerance_mm)
-        return climb_compiled(volume, frames, starts, scene.radius_mm, config.min_overlap, levenberg)[:2]
+        return climb_compiled(volume, frames, starts, scene.radius_mm, config.min_overlap, levenberg)
 
-    def _climb(self, scene: _Scene, starts: Tensor, first: int) -> list[_Result]:
+    def _climb(self, scene: Scene, starts: Tensor, first: int) -> list[_Optimum]:
         """All levels from `first` on, from several starts at once."""
-        pose = starts
-        for level in range(first, len(scene.volumes)):
-            pose, normal = self._maximise(scene, level, pose)
-        coarse = scene.measure(0, pose)
-        return [self._judge(scene, pose[i], normal, coarse, i) for i in range(len(pose))]
+        pose, normal = starts, None
+        for level in range(min(first, len(scene.volumes) - 1), len(scene.volumes)):
+            pose, normal, _ = self._maximise(scene, level, pose)
+        return [_Optimum(pose[i], float(normal.score[i]), float(normal.overlap[i])) for i in range(len(pose))]
 
-    def _judge(self, scene: _Scene, ct_T_ref: Tensor, normal: Normal, coarse: Normal, row: int) -> _Result:
-        noises = [cov.frame_noise(scene.volumes[-1], v, ct_T_ref) for v in scene.views[-1]]
-        covariance = cov.ref_covariance(noises)
-        numbers = float(normal.score[row]), float(coarse.score[row]), float(normal.overlap[row])
-        reason = refusal(self.config.gate, *numbers, cov.point_sigma_mm(covariance, scene.points_ref))
-        return _Result(ct_T_ref, *numbers, covariance, noises, reason)
-
-    def _retry(self, scene: _Scene, start: Tensor, covariance: Tensor, best: _Result | None) -> _Result:
-        """Spread starts: look at all, climb the coarse level from the best, finish the best of those."""
-        poses = self._promising(scene, start, covariance)
-        results = self._climb(scene, poses, 1) if len(poses) else []
-        results += [best] if best is not None else []
-        if not results:
+    def _search(
+        self, problem: Problem, scene: Scene, start: Tensor, covariance: Tensor, first: list[_Optimum]
+    ) -> Estimate:
+        """Look around: the best optimum on a common mask, judged beside the best other one."""
+        config = self.config
+        poses = promising(
+            scene, start, covariance, config.spread, config.min_overlap, lambda p: self._maximise(scene, 0, p)
+        )
+        optima = first + (self._climb(scene, poses, 1) if len(poses) else [])
+        if not optima:
             raise NoOverlapError(
-                f"less than {self.config.min_overlap:.0%} of the sector lies inside the volume at the start and "
-                "around it: check the start, the calibration and the volume"
+                f"less than {config.min_overlap:.0%} of the sector lies inside the volume at the start and around it: "
+                "check the start, the calibration and the volume"
             )
-        return max(results, key=lambda r: (not r.reason, r.score))
+        stack = torch.stack([o.ct_T_ref for o in optima])
+        best = int(common_scores(scene, self._middle, stack).argmax())
+        apart = scene.apart_mm(stack[best], stack)
+        rival = max((o.score for o, d in zip(optima, apart.tolist(), strict=True) if d > RIVAL_MM), default=-1.0)
+        return self._judge(problem, scene, optima[best], rival)
 
-    def _promising(self, scene: _Scene, start: Tensor, covariance: Tensor) -> Tensor:
-        """The best poses (K, 4, 4) at the coarsest level around a start."""
-        config = self.config.spread
-        starts = move(start.expand(config.count, 4, 4), spread_twists(config, covariance))
-        look = scene.measure(0, starts) if config.count else None
-        if look is None or not bool((look.overlap >= self.config.min_overlap).any()):
-            return starts[:0]
-        score = torch.where(look.overlap >= self.config.min_overlap, look.score, torch.full_like(look.score, -2.0))
-        chosen = [row for row in _order(score)[: config.climb].tolist() if score[row] > -2.0]
-        pose, normal = self._maximise(scene, 0, starts[chosen])
-        return pose[_distinct(pose, normal.score, scene.radius_mm, config.finish)]
+    @property
+    def _middle(self) -> int:
+        return len(self.config.levels) // 2
 
-    def _estimate(self, problem: Problem, scene: _Scene, result: _Result) -> Estimate:
-        world_T_ct = scene.world_T_ref @ se3.inverse(result.ct_T_ref)
+    def _judge(self, problem: Problem, scene: Scene, optimum: _Optimum, rival: float | None) -> Estimate:
+        noises = [cov.frame_noise(scene.volumes[-1], v, optimum.ct_T_ref) for v in scene.views[-1]]
+        in_ref = cov.ref_covariance(noises)
+        structure = float(scene.measure(self._middle, optimum.ct_T_ref[None]).score)
+        sigma = cov.point_sigma_mm(in_ref, scene.points_ref)
+        reason = refusal(self.config.gate, optimum.score, structure, optimum.overlap, sigma, rival)
+        world_T_ct = scene.world_T_ref @ se3.inverse(optimum.ct_T_ref)
         pivot = se3.transform_points(world_T_ct, problem.moving.grid.centre_ct[None])[0]
-        covariance = cov.world_covariance(result.covariance, scene.world_T_ref, pivot)
-        covariance = covariance + cov.tracking_covariance(scene.frames, result.noises, scene.world_T_ref, pivot)
-        accepted = not result.reason
-        return Estimate(Rigid(world_T_ct), covariance, pivot, result.score, result.overlap, accepted, result.reason)
+        covariance = cov.world_covariance(in_ref, scene.world_T_ref, pivot)
+        covariance = covariance + cov.tracking_covariance(scene.frames, noises, scene.world_T_ref, pivot)
+        return Estimate(Rigid(world_T_ct), covariance, pivot, optimum.score, optimum.overlap, not reason, reason)
 
 
-def sector_points(frame: TrackedFrame) -> Tensor:
-    """Points (N, 3), mm, that stand for the image: the 5x5 grid inside the sector, or of the rectangle."""
-    geometry = frame.frame.geometry
-    if hasattr(geometry, "sample_points_mm"):
-        return geometry.sample_points_mm()
-    points = geometry.plane.points_mm()
-    rows, columns = (torch.linspace(0, n - 1, min(5, n)).round().long() for n in points.shape[:2])
-    return points[rows][:, columns].reshape(-1, 3)
-
-
-def _order(score: Tensor) -> Tensor:
-    return torch.argsort(score, descending=True, stable=True)
-
-
-def _distinct(pose: Tensor, score: Tensor, radius_mm: float, count: int, apart_mm: float = 2.0) -> list[int]:
-    """Rows of the best scores whose poses differ by more than `apart_mm` of image motion."""
-    chosen: list[int] = []
-    for row in _order(score).tolist():
-        twist = se3.log(se3.inverse(pose[row]) @ pose[chosen]) if chosen else torch.empty(0, 6, dtype=torch.float64)
-        if not bool((twist[:, :3].norm(dim=1) + radius_mm * twist[:, 3:].norm(dim=1) < apart_mm).any()):
-            chosen.append(row)
-        if len(chosen) == count:
-            break
-    return chosen
+def _in_ref_axes(estimate: Estimate, scene: Scene) -> Tensor:
+    """The start's covariance (6, 6) as one of the images' pose, in reference axes."""
+    a = se3.adjoint(se3.inverse(scene.world_T_ref) @ se3.translation(estimate.pivot))
+    return a @ estimate.covariance @ a.T
