@@ -98,7 +98,7 @@ def simulate_phantom(
     """
     folder = Path(folder)
     check_range("seed", seed, 0, 2**31 - 1)
-    check_range("seconds", seconds, 1.0, 600.0)
+    check_range("seconds", seconds, 3.0, 600.0)  # faster than the joints of an iiwa can follow below
     if folder.exists():
         raise WriteError(f"'{folder.name}' exists already: choose another name or remove it; nothing was changed")
     partial = folder.with_name(f".{folder.name}.partial")

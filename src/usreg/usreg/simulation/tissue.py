@@ -20,15 +20,16 @@ def speckle_db(shape: tuple[int, ...], resolution_voxels: float, rng: np.random.
 
     Source: Wagner et al. 1983: the envelope of a circular Gaussian field. Its power is averaged over half a cell
     before the
-    logarithm, as compounding scanners do, so that the nulls do not become infinitely deep and sharp.
+    logarithm, as compounding scanners do, so that the nulls do not become infinitely deep and sharp. The field is periodic: its
+    strength is the same up to the border.
     """
     sigma = resolution_voxels / FWHM_PER_SIGMA
-    power = sum(gaussian_filter(rng.standard_normal(shape), sigma, mode="nearest") ** 2 for _ in range(2))
-    power = gaussian_filter(power, 0.75 * sigma, mode="nearest")
+    power = sum(gaussian_filter(rng.standard_normal(shape), sigma, mode="wrap") ** 2 for _ in range(2))
+    power = gaussian_filter(power, 0.75 * sigma, mode="wrap")
     return 10 * np.log10(np.maximum(power / power.mean(), 1e-4))
 
 
 def smooth_field(shape: tuple[int, ...], sigma_voxels: float, rng: np.random.Generator) -> Array:
     """A smooth random field (D, H, W) of zero mean and unit variance: slow changes of echogenicity within an organ."""
-    field = gaussian_filter(rng.standard_normal(shape), sigma_voxels, mode="nearest")
+    field = gaussian_filter(rng.standard_normal(shape), sigma_voxels, mode="wrap")
     return (field - field.mean()) / field.std()
