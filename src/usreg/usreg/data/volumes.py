@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import math
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from .atomic import atomic_path
 from .labels import read_label_names
 from .sequence_header import GIBIBYTE
 from .types import Volume
+from .volume_headers import check_nifti, check_volume_header
 
 ENDINGS = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".nhdr")
 MASK_NAME = "mask"
@@ -119,6 +121,7 @@ def _read_image(files: list[Path], path: Path, limits: VolumeLimits) -> tuple[An
     import SimpleITK as sitk
 
     try:
+        check_volume_header(files[0], limits.max_bytes)
         header = _header(files[0])
         _check_header(header, path, len(files), limits)
         if len(files) == 1:
@@ -142,19 +145,17 @@ def _header(file: Path) -> Any:
 
 
 def _itk_error(error: RuntimeError, path: Path) -> Exception:
-    """ITK's long report as one line; zero spacing is its own case."""
+    """ITK's long report as one line; a header whose geometry cannot be used is its own case."""
     text = str(error)
-    if (
-        "zero-valued spacing" in text.lower()
-        or "spacing" in text.lower()
-        and "0" in text
-        and "not supported" in text.lower()
-    ):
-        return GeometryError(f"'{path.name}' has zero voxel spacing: mend its header (spacing in mm along x, y, z)")
-    if "direction" in text.lower() and "determinant" in text.lower():
-        return GeometryError(f"'{path.name}' has a direction matrix without volume (determinant 0): mend its header")
-    last = [line.strip() for line in text.splitlines() if line.strip()][-1]
-    return FileFormatError(f"'{path.name}' cannot be read as a volume: {last[:300]}")
+    low = text.lower()
+    if "spacing" in low and ("zero" in low or "0" in low):
+        return GeometryError(
+            f"'{path.name}' has a voxel spacing that cannot be used: mend its header (mm along x, y, z)"
+        )
+    if "direction" in low or "orthonormal" in low:
+        return GeometryError(f"'{path.name}' has a direction matrix that is flat or not orthonormal: mend its header")
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("Reason:")]
+    return FileFormatError(f"'{path.name}' cannot be read as a volume, it may be cut off or damaged: {lines[-1][:200]}")
 
 
 def _check_header(header: Any, path: Path, files: int, limits: VolumeLimits) -> None:
@@ -163,6 +164,8 @@ def _check_header(header: Any, path: Path, files: int, limits: VolumeLimits) -> 
         raise FileFormatError(
             f"'{path.name}' has sizes {size}; a volume has three axes (a sequence is read by read_sequence)"
         )
+    if min(size) < 1:
+        raise FileFormatError(f"'{path.name}' has sizes {size}: every axis needs at least one voxel")
     _check_finite(header, path.name)
     voxels = math.prod(size) * files if files > 1 else math.prod(size)
     if channels > limits.max_channels or voxels * channels * 2 > limits.max_bytes:
@@ -269,10 +272,10 @@ def _write_array(channels: np.ndarray, grid: VoxelGrid, path: Path) -> None:
     with atomic_path(path) as temporary:
         try:
             sitk.WriteImage(image, str(temporary), useCompression=True)
-        except RuntimeError as error:
-            raise OSError(
-                28 if "space" in str(error).lower() else 5, str(error).strip().splitlines()[-1][:200]
-            ) from error
+            if path.name.lower().endswith((".nii", ".nii.gz")):  # ITK does not notice a full disk there
+                check_nifti(temporary, channels.nbytes)
+        except (RuntimeError, FileFormatError) as error:
+            raise OSError(errno.EIO, str(error).strip().splitlines()[-1][:200]) from error
 
 
 def read_labels(
