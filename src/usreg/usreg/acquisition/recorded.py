@@ -125,7 +125,7 @@ class SequenceSource(ArraySource):
     """Frames of a PLUS sequence; those without pixels or without a usable stamp are left out.
 
     Args:
-        geometry: of its images, for example of the calibration (`with_image_size`).
+        geometry: of its images, for example of the calibration (`sector_for`).
 
     Raises:
         SourceError: the sequence holds poses without images.

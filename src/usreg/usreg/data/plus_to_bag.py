@@ -16,7 +16,7 @@ from .bag_messages import encode_geometry, encode_image, header, make
 from .bag_poses import StampedTransform, encode_pose, encode_transforms
 from .bag_types import qos_profile
 from .bag_writer import BagWriter
-from .calibration import with_image_size
+from .calibration import sector_for
 from .plus_topics import (
     BAD,
     DIAGNOSTICS,
@@ -105,7 +105,7 @@ class _Writer:
         sequence = self._sequence
         self._world_T_probe = world_trajectory(sequence, calibration)
         if sequence.size is not None:
-            self._geometry = with_image_size(calibration, *sequence.size).geometry
+            self._geometry = sector_for(calibration, *sequence.size)
         self._bag.add_topic(self._topics.tf_static, TF_TYPE, [qos_profile(transient_local=True, depth=1)])
         self._bag.add_topic(self._topics.tf, TF_TYPE, [qos_profile(depth=500)])
 
