@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Outlines of labels where the image plane cuts them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numba
+import numpy as np
+from torch import Tensor
+
+from ..data.types import Volume
+from ..geometry.plane import PlaneGrid
+
+MIN_PIXELS = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Contour:
+    """Closed outlines of one label, each (N, 2) float32 (column, row) of the full picture."""
+
+    value: int
+    name: str
+    outlines: tuple[np.ndarray, ...]
+
+
+def label_slice(volume: Volume, ct_T_image: Tensor, plane: PlaneGrid) -> np.ndarray:
+    """Nearest label (h, w) int16 at the pixels of a plane; 0 outside."""
+    found = np.zeros((plane.height, plane.width), np.int16)
+    if volume.labels is not None:
+        index_T_pixel = (volume.grid.index_T_ct @ ct_T_image @ plane.image_T_pixel).numpy()
+        _nearest(volume.labels.numpy(), index_T_pixel, found)
+    return found
+
+
+def label_contours(volume: Volume, ct_T_image: Tensor, plane: PlaneGrid, step: int, shown: np.ndarray) -> list[Contour]:
+    """Outlines of every label on a plane.
+
+    Args:
+        plane: coarse grid whose pixel (0, 0) is that of the picture. step: its pixels in pixels of the picture.
+        shown: (h, w) bool on the coarse grid, where outlines may lie (the sector).
+    """
+    if volume.labels is None:
+        return []
+    values = np.where(shown, label_slice(volume, ct_T_image, plane), 0)
+    counts = np.bincount(values.ravel().clip(0))
+    present = [int(v) for v in np.flatnonzero(counts >= MIN_PIXELS) if v > 0]
+    names = volume.label_names
+    return [Contour(v, names.get(v, f"label {v}"), _outlines(values == v, step)) for v in present]
+
+
+def _outlines(inside: np.ndarray, step: int) -> tuple[np.ndarray, ...]:
+    # voxels are coarser than pixels: blurring and halving rounds the stairs off
+    soft = cv2.GaussianBlur(inside.astype(np.uint8) * 255, (0, 0), 1.5)
+    found, _ = cv2.findContours((soft > 127).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
+    return tuple((c[:, 0] * float(step)).astype(np.float32) for c in found if len(c) > 2)
+
+
+@numba.njit(cache=True, nogil=True)
+def _nearest(labels: Any, m: Any, out: Any) -> None:
+    depth, height, width = labels.shape
+    for row in range(out.shape[0]):
+        for column in range(out.shape[1]):
+            i = int(np.floor(m[0, 0] * column + m[0, 1] * row + m[0, 3] + 0.5))
+            j = int(np.floor(m[1, 0] * column + m[1, 1] * row + m[1, 3] + 0.5))
+            k = int(np.floor(m[2, 0] * column + m[2, 1] * row + m[2, 3] + 0.5))
+            if 0 <= i < width and 0 <= j < height and 0 <= k < depth:
+                out[row, column] = labels[k, j, i]
