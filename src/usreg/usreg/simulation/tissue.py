@@ -18,10 +18,9 @@ def speckle_db(shape: tuple[int, ...], resolution_voxels: float, rng: np.random.
         shape: of the voxel grid (D, H, W).
         resolution_voxels: full width at half maximum of the resolution cell.
 
-    Source: Wagner et al. 1983: the envelope of a circular Gaussian field. Its power is averaged over half a cell
-    before the
-    logarithm, as compounding scanners do, so that the nulls do not become infinitely deep and sharp. The field is periodic: its
-    strength is the same up to the border.
+    Source: Wagner et al. 1983: the envelope of a circular Gaussian field. Its power is averaged over part of a cell
+    before the logarithm, as compounding scanners do, so that the nulls do not become infinitely deep and sharp. The
+    field is periodic, so that its strength is the same up to the border.
     """
     sigma = resolution_voxels / FWHM_PER_SIGMA
     power = sum(gaussian_filter(rng.standard_normal(shape), sigma, mode="wrap") ** 2 for _ in range(2))
