@@ -12,13 +12,14 @@ from usreg.data.bag_poses import StampedTransform, encode_stamped_pose, encode_t
 from usreg.data.bag_to_plus import bag_to_sequence
 from usreg.data.bags import BagReader, BagWriter, latched
 from usreg.data.calibration import read_calibration
-from usreg.data.convert import convert, load, sequence_to_session
+from usreg.data.convert import convert, convert_file, load, sequence_to_session
 from usreg.data.plus_to_bag import sequence_to_bag
 from usreg.data.sequences import Sequence, read_sequence, write_sequence
 from usreg.data.session_events import FrameEvent, TransformEvent, session_frames
 from usreg.data.sessions import read_session
 from usreg.data.tracked import tracked_frames
 from usreg.data.types import Calibration, Trajectory
+from usreg.data.volumes import read_volume
 from usreg.errors import FileFormatError, MissingFileError, MissingTransformError, TimeError, WriteError
 from usreg.geometry import se3
 from usreg.geometry.plane import PlaneGrid
@@ -275,3 +276,24 @@ def test_the_liver_sweep_as_a_session(data_dir, tmp_path):
     for frame, wanted in zip(frames, expected, strict=True):
         assert torch.allclose(poses[frame.stamp_s] @ cal.probe_T_image, wanted.world_T_image, atol=1e-8)
         assert torch.equal(frame.geometry.mask(), wanted.frame.geometry.mask())
+
+
+def test_files_by_their_names(data_dir, tmp_path):
+    """What `usreg convert` calls: a calibration file, progress, volumes."""
+    seen = []
+    source = data_dir / "liver_sweep"
+    convert_file(
+        source / "liver_sweep.igs.mha",
+        tmp_path / "liver",
+        source / "liver_sweep_device_set.xml",
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    assert seen[-1] == (80, 80) and read_session(tmp_path / "liver").bag_path.is_dir()
+    assert convert_file(tmp_path / "liver", tmp_path / "again.mha") == []
+    assert read_sequence(tmp_path / "again.mha").count == 80
+    reference = data_dir / "spine_phantom" / "SpinePhantomFreehandReconstructed.mha"
+    if reference.exists():
+        convert_file(reference, tmp_path / "volume.nrrd")
+        assert read_volume(tmp_path / "volume.nrrd").grid.size == read_volume(reference).grid.size
+    with pytest.raises(MissingFileError):
+        convert_file(tmp_path / "gone.mha", tmp_path / "out.mcap")

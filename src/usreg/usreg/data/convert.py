@@ -8,10 +8,12 @@ from pathlib import Path
 from ..errors import FileFormatError, WriteError
 from .bag_reader import SUFFIXES
 from .bag_to_plus import bag_to_sequence
-from .plus_to_bag import sequence_to_bag
-from .sequences import META_ENDINGS, NRRD_ENDINGS, Sequence, read_sequence, write_sequence
+from .calibration import read_calibration
+from .plus_to_bag import Progress, sequence_to_bag
+from .sequences import META_ENDINGS, NRRD_ENDINGS, Sequence, is_sequence, read_sequence, write_sequence
 from .sessions import FILE_NAME, SessionConfig, read_session, write_session
 from .types import Calibration, Trajectory
+from .volumes import read_volume, write_volume
 
 SEQUENCE_ENDINGS = META_ENDINGS + NRRD_ENDINGS
 
@@ -25,11 +27,37 @@ def is_bag(path: Path) -> bool:
     )
 
 
-def convert(source: str | Path, target: str | Path, calibration: Calibration | None = None) -> list[str]:
+def convert_file(
+    source: str | Path,
+    target: str | Path,
+    calibration: str | Path | None = None,
+    progress: Progress | None = None,
+) -> list[str]:
+    """`convert` with a calibration file; volumes are converted too.
+
+    Raises:
+        As `convert` and `read_calibration`.
+    """
+    source, target = Path(source), Path(target)
+    if source.is_file() and source.suffix not in SUFFIXES and not is_sequence(source):
+        write_volume(read_volume(source), target)
+        return []
+    size = None if calibration is None or is_bag(source) else read_sequence(source).size
+    chosen = None if calibration is None else read_calibration(calibration, size)
+    return convert(source, target, chosen, progress)
+
+
+def convert(
+    source: str | Path,
+    target: str | Path,
+    calibration: Calibration | None = None,
+    progress: Progress | None = None,
+) -> list[str]:
     """Convert by the endings: `.mha`, `.mhd`, `.nrrd` a sequence, `.mcap` a bag, without ending a session's folder.
 
     Args:
         calibration: for sequence to bag or session, see `sequence_to_bag`.
+        progress: called with (frames done, frames in all).
 
     Returns:
         What the target does not hold or show, in words; empty when nothing.
@@ -43,10 +71,10 @@ def convert(source: str | Path, target: str | Path, calibration: Calibration | N
         write_sequence(sequence, target)
         return lost
     if target.suffix == ".mcap":
-        return lost + sequence_to_bag(sequence, target, calibration)
+        return lost + sequence_to_bag(sequence, target, calibration, progress=progress)
     if target.suffix:
         raise FileFormatError(f"cannot write '{target.name}': give .mha, .mhd, .nrrd, .mcap, or a name without ending")
-    return lost + sequence_to_session(sequence, target, calibration)
+    return lost + sequence_to_session(sequence, target, calibration, progress)
 
 
 def load(
@@ -62,7 +90,9 @@ def load(
     return bag_to_sequence(source, poses, geometry)
 
 
-def sequence_to_session(sequence: Sequence, folder: Path, calibration: Calibration | None = None) -> list[str]:
+def sequence_to_session(
+    sequence: Sequence, folder: Path, calibration: Calibration | None = None, progress: Progress | None = None
+) -> list[str]:
     """A session's folder with the bag of a sequence; a volume and an initial pose are added by hand.
 
     Raises:
@@ -70,7 +100,7 @@ def sequence_to_session(sequence: Sequence, folder: Path, calibration: Calibrati
     """
     if (folder / FILE_NAME).exists():
         raise WriteError(f"'{folder.name}' holds a session already; choose another name or remove it")
-    remarks = sequence_to_bag(sequence, folder / "bag", calibration)
+    remarks = sequence_to_bag(sequence, folder / "bag", calibration, progress=progress)
     latency_s = 0.0 if calibration is None else calibration.latency_s
     write_session(folder, SessionConfig(pose_source="tf", latency_applied_s=latency_s))
     return remarks

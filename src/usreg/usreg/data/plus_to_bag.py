@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from .sessions import FrameNames, TopicNames
 from .tracked import world_trajectory
 from .types import Calibration, ImageGeometry, Trajectory
 
+Progress = Callable[[int, int], None]
 IMAGE_TYPE, TF_TYPE = "sensor_msgs/msg/Image", "tf2_msgs/msg/TFMessage"
 POSE_TYPE, GEOMETRY_TYPE = "geometry_msgs/msg/PoseStamped", "usreg_msgs/msg/UltrasoundGeometry"
 
@@ -50,12 +52,14 @@ def sequence_to_bag(
     calibration: Calibration | None = None,
     frames: FrameNames | None = None,
     topics: TopicNames | None = None,
+    progress: Progress | None = None,
 ) -> list[str]:
     """Write a sequence as a bag.
 
     Args:
         calibration: adds the image geometry and TF (`world -> us_probe` at the stamps, `us_probe -> us_image` static),
             and shifts the images' stamps by its `latency_s`. Without it the bag holds images and PLUS's own transforms.
+        progress: called with (frames done, frames in all).
 
     Returns:
         Remarks: what the bag does not show to the stack, in words. `bag_to_sequence` gets everything back.
@@ -72,6 +76,8 @@ def sequence_to_bag(
         writer.file_header()
         for i in range(sequence.count):
             writer.frame(i)
+            if progress is not None:
+                progress(i + 1, sequence.count)
         return [*sequence.problems, *writer.remarks()]
 
 
