@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from usreg.data.session_events import FrameEvent, JointEvent, TransformEvent, Tr
 from usreg.data.sessions import read_session, start_pose
 from usreg.data.types import Calibration
 from usreg.data.volumes import read_labels, read_volume
-from usreg.errors import ConfigError, KinematicsError, WriteError
+from usreg.errors import ConfigError, KinematicsError, MissingFileError, WriteError
 from usreg.geometry import se3
 from usreg.kinematics import load_arm
 from usreg.simulation import PhantomConfig, SimulationConfig, simulate_phantom
@@ -181,6 +182,18 @@ def test_the_arm_follows_within_its_limits() -> None:
     torch.testing.assert_close(arm.world_T_probe(q), torch.stack(poses), rtol=0, atol=1e-5)
     with pytest.raises(KinematicsError, match="limit"):
         check_speed(arm, stamps / 1000, q)
+
+
+def test_an_unknown_arm_is_said_as_such_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError, match="no_arm"):
+        simulate_phantom(tmp_path / "s", seconds=SECONDS, config=replace(SMALL, arm="no_arm"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_a_write_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(WriteError, match="cannot write the session"):
+        simulate_phantom(tmp_path / "file" / "s", seconds=SECONDS, config=SMALL)
 
 
 def test_a_patient_out_of_reach_is_refused(tmp_path: Path) -> None:

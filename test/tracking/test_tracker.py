@@ -138,6 +138,11 @@ def test_wrong_joints_are_refused_and_not_bridged(names: list[str], positions: l
         buffer.at(1.025)
 
 
+def test_a_first_message_without_joints_is_refused() -> None:
+    with pytest.raises(KinematicsError, match="missing"):
+        JointBuffer(load_arm("iiwa7")).add(1.0, [], [])
+
+
 def test_stamps_of_joints_must_rise_until_reset() -> None:
     buffer = joint_stream()
     with pytest.raises(TimeError, match="backwards"):

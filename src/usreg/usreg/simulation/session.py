@@ -19,7 +19,7 @@ from ..config import check_range
 from ..data.sessions import InitialPose, SessionConfig, write_session
 from ..data.types import Volume
 from ..data.volumes import read_volume, write_volume
-from ..errors import WriteError
+from ..errors import UsregError, WriteError
 from ..geometry import rotation, se3
 from ..geometry.sector import SectorGeometry
 from ..kinematics import Arm, load_arm
@@ -107,6 +107,8 @@ def simulate_phantom(
         partial.mkdir(parents=True)
         _write_session(partial, seed, seconds, progress, config or SimulationConfig())
         partial.rename(folder)
+    except UsregError:
+        raise  # some are OSErrors too, and say already what is wrong
     except OSError as error:
         raise WriteError(f"cannot write the session '{folder.name}': {error.strerror or error}") from error
     finally:

@@ -33,8 +33,8 @@ class JointBuffer:
         self.arm = arm
         self.config = config or JointBufferConfig.for_arm(arm)
         self.samples = SampleBuffer(self.config, f"joint state of {arm.name}")
-        self._names: tuple[str, ...] = ()
-        self._pick = itemgetter(*range(max(2, arm.chain.count)))  # replaced at the first message
+        self._names: tuple[str, ...] = arm.joint_names
+        self._pick = _permutation(arm.joint_names, arm.joint_names)
         self._turning = torch.tensor([kind == "continuous" for kind in arm.chain.kinds])
 
     def reset(self) -> None:
