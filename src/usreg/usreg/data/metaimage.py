@@ -128,7 +128,7 @@ def metaimage_text(header: SequenceHeader, data_name: str) -> str:
     for index in sorted(header.frames):
         lines |= {f"{PREFIX}{index:04d}_{k}": v for k, v in header.frames[index].items()}
     for key, value in lines.items():
-        check_text(key, value)
+        check_text(key, value, "=")
     return "".join(f"{k} = {v}\n" for k, v in lines.items()) + f"ElementDataFile = {data_name}\n"
 
 

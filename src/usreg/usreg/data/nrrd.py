@@ -122,6 +122,6 @@ def nrrd_text(header: SequenceHeader) -> str:
     for index in sorted(header.frames):
         custom |= {f"{PREFIX}{index:04d}_{k}": v for k, v in header.frames[index].items()}
     for key, value in custom.items():
-        check_text(key, value)
+        check_text(key, value, ":")
         lines.append(f"{key}:=" + value.replace("\\", "\\\\"))
     return "\n".join(lines) + "\n\n"

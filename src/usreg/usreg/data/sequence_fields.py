@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import FileFormatError
 from .chain import ANY, split_name
-from .sequence_header import SequenceHeader, SequenceLimits
+from .sequence_header import SequenceHeader, SequenceLimits, check_text
 from .types import Trajectory
 
 TRANSFORM, STATUS, TIMESTAMP = "Transform", "TransformStatus", "Timestamp"
@@ -110,6 +110,8 @@ def format_fields(fields: FrameFields, image_status_key: str) -> dict[int, dict[
     frames: dict[int, dict[str, str]] = {}
     for i, stamp in enumerate(fields.stamps_s.tolist()):
         row = dict(fields.other[i]) if fields.other else {}
+        for key, value in row.items():
+            check_text(key, value, "=")
         for name, trajectory in fields.transforms.items():
             _format_pose(row, name, trajectory, fields.statuses[name][i], i)
         if math.isfinite(stamp):

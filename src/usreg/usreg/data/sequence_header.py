@@ -190,10 +190,10 @@ def beside(path: Path, data_name: str) -> Path:
     return path.parent / data_name
 
 
-def check_text(key: str, value: str) -> None:
+def check_text(key: str, value: str, separator: str) -> None:
     """Raise ShapeError where a key or value would break the lines of a header."""
-    if any(c in value for c in "\r\n\0") or not key or any(c in key for c in "\r\n\0=:") or key != key.strip():
+    if any(c in key + value for c in "\r\n\0") or not key or separator in key or key != key.strip():
         raise ShapeError(
-            f"the field '{key!r}' = {value[:40]!r} cannot be written into a header: no line breaks, no '=' or ':' "
-            "in its name"
+            f"the field {key!r} = {value[:40]!r} cannot be written into a header: "
+            f"no line breaks, and in its name no '{separator}' and no spaces at the ends"
         )

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import bisect
+import math
 
 import torch
 from torch import Tensor
@@ -13,27 +14,29 @@ def increasing_stamps(stamps_s: Tensor) -> Tensor:
     """Flag (N,) a longest strictly increasing run of stamps (N,); false = repeated, backwards or not finite.
 
     The longest run blames as few frames as possible: one wild stamp in the middle does not condemn all that follow it.
+    Of two runs of one length the earlier recorded frames are kept.
     """
-    tails: list[float] = []
-    last: list[int] = []
-    before = [-1] * len(stamps_s)
-    finite = torch.isfinite(stamps_s).tolist()
-    for i, stamp in enumerate(stamps_s.tolist()):
-        if not finite[i]:
-            continue
-        k = bisect.bisect_left(tails, stamp)
-        before[i] = last[k - 1] if k else -1
-        if k == len(tails):
-            tails.append(stamp)
-            last.append(i)
-        elif stamp < tails[k]:  # of equal stamps the first is kept
-            tails[k], last[k] = stamp, i
-    good = torch.zeros(len(stamps_s), dtype=torch.bool)
-    i = last[-1] if last else -1
-    while i >= 0:
-        good[i] = True
-        i = before[i]
+    index = torch.isfinite(stamps_s).nonzero().flatten().tolist()
+    stamps = [float(stamps_s[i]) for i in index]
+    before = _run_lengths(stamps)
+    after = _run_lengths([-s for s in reversed(stamps)])[::-1]
+    longest = max(before, default=0)
+    good, level, last = torch.zeros(len(stamps_s), dtype=torch.bool), 0, -math.inf
+    for i, stamp, reached, follow in zip(index, stamps, before, after, strict=True):
+        if reached == level + 1 and reached + follow == longest + 1 and stamp > last:
+            good[i], level, last = True, reached, stamp
     return good
+
+
+def _run_lengths(stamps: list[float]) -> list[int]:
+    """Length of the longest strictly increasing run that ends at each stamp (patience sorting)."""
+    tails: list[float] = []
+    lengths = []
+    for stamp in stamps:
+        k = bisect.bisect_left(tails, stamp)
+        tails[k : k + 1] = [stamp]
+        lengths.append(k + 1)
+    return lengths
 
 
 def stamp_problems(stamps_s: Tensor, good: Tensor) -> list[str]:
