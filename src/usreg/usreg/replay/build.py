@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parts of a Navigator from a session's folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import Tensor
+
+from ..acquisition.agreement import load_probe
+from ..data.bag_poses import decode_transforms
+from ..data.bag_reader import BagReader
+from ..data.calibration import read_calibration
+from ..data.session_events import TransformEvent
+from ..data.sessions import FILE_NAME, Session, read_session
+from ..data.share import share_dir
+from ..data.types import Calibration, ImageGeometry, Volume
+from ..data.volumes import read_labels, read_volume, with_labels
+from ..errors import CalibrationError, MissingFileError
+from ..fusion import Fuser, OverlayConfig
+from ..geometry import se3
+from ..kinematics import load_arm
+from ..navigator import Navigator
+from ..smoothing import FilterConfig, NoSmoothing, PoseFilter
+from ..systems import build as build_system
+from ..tracking import JointBuffer, PoseBufferConfig, Tracker
+from .feed import Feed, JointFeed, TransformFeed
+
+
+@dataclass(frozen=True)
+class ReplayConfig:
+    """What a replay needs beside the session.
+
+    Args:
+        system: registration system; "": the session's own, with the session's options.
+        smoothing: false hands every accepted estimate through.
+        snapshots: fused pictures in the report.
+    """
+
+    system: str = ""
+    smoothing: bool = True
+    snapshots: int = 6
+    filter: FilterConfig = field(default_factory=FilterConfig)
+    overlay: OverlayConfig = field(default_factory=OverlayConfig)
+    poses: PoseBufferConfig = field(default_factory=PoseBufferConfig)
+
+
+def find_session(path: str | Path) -> Session:
+    """A session by its folder, or by the name of one that ships.
+
+    Raises:
+        MissingFileError: neither.
+    """
+    path = Path(path)
+    if path.exists():
+        return read_session(path)
+    shipped = share_dir() / "bags"
+    if len(path.parts) == 1 and (shipped / path / FILE_NAME).is_file():
+        return read_session(shipped / path)
+    names = sorted(p.parent.name for p in shipped.glob(f"*/{FILE_NAME}")) if shipped.is_dir() else []
+    raise MissingFileError(f"no session '{path}': give its folder, or one that ships: {names}")
+
+
+def build_navigator(session: Session, config: ReplayConfig | None = None) -> tuple[Navigator, Feed]:
+    """A Navigator for a session, prepared, and what fills its tracker with the bag's events.
+
+    Raises:
+        UsregError: a file is missing or not usable; the message says which and what to do.
+    """
+    config = config or ReplayConfig()
+    feed = build_feed(session, config)
+    system = config.system or session.config.system
+    options = session.config.options if system == session.config.system else {}
+    smoother = PoseFilter(config.filter) if config.smoothing else NoSmoothing(config.filter)
+    tracker = Tracker(session_calibration(session), feed)
+    navigator = Navigator(
+        tracker, build_system(system, options), smoother, Fuser(config.overlay), session_volume(session)
+    )
+    navigator.prepare()
+    return navigator, feed
+
+
+def build_feed(session: Session, config: ReplayConfig) -> Feed:
+    """Joints or transforms, as the session says."""
+    if session.config.pose_source == "tf":
+        return TransformFeed(session.config.frames.world, session.config.frames.probe, config.poses)
+    assert session.arm_path is not None  # the session's own check
+    return JointFeed(JointBuffer(load_arm(session.arm_path)))
+
+
+def session_volume(session: Session) -> Volume:
+    """The volume with its labels.
+
+    Raises:
+        MissingFileError: the session names none.
+    """
+    if session.volume_path is None:
+        raise MissingFileError(
+            f"session '{session.folder.name}' names no volume: add 'volume: FILE' to {FILE_NAME} "
+            "(`usreg reconstruct` makes one of a sweep)"
+        )
+    volume = read_volume(session.volume_path, session.config.modality)
+    if session.labels_path is None:
+        return volume
+    names = {int(k): v for k, v in session.config.label_names.items()}
+    return with_labels(volume, *read_labels(session.labels_path, names))
+
+
+def session_calibration(session: Session) -> Calibration:
+    """From the session's calibration file, else probe to image from the bag's statics.
+
+    Raises:
+        CalibrationError: neither is there.
+    """
+    if session.calibration_path is not None:
+        return read_calibration(session.calibration_path)
+    frames = session.config.frames
+    for event in static_transforms(session):
+        if (event.parent, event.child) == (frames.probe, frames.image):
+            pose = se3.check_rigid(event.parent_T_child, f"{frames.probe} -> {frames.image}")
+            return Calibration(pose, ((1.0, 0.0), (0.0, 1.0)))  # pixels come with the frames' own geometry
+    raise CalibrationError(
+        f"session '{session.folder.name}' has no calibration: name a file in {FILE_NAME}, or record "
+        f"{frames.probe} -> {frames.image} on {session.config.topics.tf_static}"
+    )
+
+
+def session_geometry(session: Session) -> ImageGeometry | None:
+    """For bags without a geometry topic: of the probe's file, else of the calibration; None where neither says it."""
+    if session.probe_path is not None:
+        return load_probe(session.probe_path).geometry
+    return None if session.calibration_path is None else read_calibration(session.calibration_path).geometry
+
+
+def static_transforms(session: Session) -> list[TransformEvent]:
+    """Every static transform of the bag."""
+    topic = session.config.topics.tf_static
+    with BagReader(session.bag_path) as bag:
+        if topic not in bag.topics:
+            return []
+        found = [t for _, _, message in bag.messages([topic]) for t in decode_transforms(message)]
+    return [TransformEvent(t.stamp_s, t.parent, t.child, t.parent_T_child, True) for t in found]
+
+
+def frame_count(session: Session) -> int:
+    """Images in the bag."""
+    with BagReader(session.bag_path) as bag:
+        topic = bag.topics.get(session.config.topics.image)
+        return 0 if topic is None else topic.count
+
+
+def initial_pose(session: Session) -> tuple[Tensor, Tensor] | None:
+    """Where registration begins, with covariance; None where the session does not say."""
+    initial = session.config.initial
+    if initial is None:
+        return None
+    return se3.check_rigid(initial.pose, "initial.world_T_ct"), initial.covariance_matrix

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the events of a bag to what a tracker asks: joints of an arm, or transforms of any tree."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ..data.session_events import Event, JointEvent, TransformEvent
+from ..errors import StalePoseError
+from ..geometry import se3
+from ..tracking import JointBuffer, PoseBuffer, PoseBufferConfig
+
+_EXACT = torch.tensor([[0.0] * 6] * 6, dtype=torch.float64)
+
+
+class Feed(Protocol):
+    """A pose source that is filled from events."""
+
+    def take(self, event: Event) -> None:
+        """Use an event or ignore it; raises UsregError where it is not usable."""
+        ...
+
+    def at(self, stamp_s: float) -> tuple[Tensor, Tensor]:
+        """world_T_probe (4, 4) and its covariance (6, 6)."""
+        ...
+
+    def reset(self) -> None:
+        """Forget everything that was measured."""
+        ...
+
+
+class JointFeed:
+    """The arm's kinematics give the pose."""
+
+    def __init__(self, buffer: JointBuffer) -> None:
+        self.buffer = buffer
+        self.at, self.reset = buffer.at, buffer.reset
+
+    def take(self, event: Event) -> None:
+        """Joint states go into the buffer."""
+        if isinstance(event, JointEvent):
+            self.buffer.add(event.stamp_s, event.names, event.positions)
+
+
+class TransformFeed:
+    """Transforms lead from the world to the probe: edges by their child, each static or measured."""
+
+    def __init__(self, world: str, probe: str, config: PoseBufferConfig | None = None) -> None:
+        self.world, self.probe = world, probe
+        self.config = config or PoseBufferConfig()
+        self._edges: dict[str, tuple[str, Tensor | PoseBuffer]] = {}
+
+    def take(self, event: Event) -> None:
+        """Transforms become edges; a child that changes its parent takes the newest one."""
+        if not isinstance(event, TransformEvent):
+            return
+        if event.static:
+            self._edges[event.child] = (event.parent, event.parent_T_child)
+            return
+        parent, edge = self._edges.get(event.child, ("", None))
+        if parent != event.parent or not isinstance(edge, PoseBuffer):
+            edge = self._buffer(event)
+            self._edges[event.child] = (event.parent, edge)
+        edge.add(event.stamp_s, event.parent_T_child)
+
+    def _buffer(self, event: TransformEvent) -> PoseBuffer:
+        # a tracker's own pose always carries noise; joints of an arm at rest may be exactly still
+        tracked = (event.parent, event.child) == (self.world, self.probe)
+        config = self.config if tracked else replace(self.config, max_frozen_s=None)
+        return PoseBuffer(config, f"transform {event.parent} -> {event.child}")
+
+    def at(self, stamp_s: float) -> tuple[Tensor, Tensor]:
+        """world_T_probe (4, 4) and its covariance (6, 6) about the probe's origin, world axes.
+
+        Raises:
+            StalePoseError: no chain leads to the world, or an edge has no pose at the stamp.
+        """
+        world_T_here = se3.identity()
+        edges = []
+        for pose, covariance in reversed(self._chain(stamp_s)):
+            turn = torch.block_diag(world_T_here[:3, :3], world_T_here[:3, :3])
+            world_T_here = world_T_here @ pose
+            edges.append((world_T_here[:3, 3], turn @ covariance @ turn.T))
+        moved = [se3.move_pivot(covariance, world_T_here[:3, 3] - origin) for origin, covariance in edges]
+        return world_T_here, torch.stack(moved).sum(0)
+
+    def _chain(self, stamp_s: float) -> list[tuple[Tensor, Tensor]]:
+        """Pose and covariance of each edge, from the probe up to the world; a static edge has no covariance."""
+        found: list[tuple[Tensor, Tensor]] = []
+        name = self.probe
+        while name != self.world:
+            if name not in self._edges or len(found) >= len(self._edges):
+                raise StalePoseError(
+                    f"no chain of transforms leads from '{self.world}' to '{self.probe}' (it ends at '{name}'): "
+                    "check the names of frames in session.yaml and that /tf was recorded"
+                )
+            name, edge = self._edges[name]
+            found.append(edge.at(stamp_s) if isinstance(edge, PoseBuffer) else (edge, _EXACT))
+        return found
+
+    def reset(self) -> None:
+        """Forget measured poses; static ones stay."""
+        for _, edge in self._edges.values():
+            if isinstance(edge, PoseBuffer):
+                edge.reset()
