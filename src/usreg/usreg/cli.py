@@ -262,7 +262,7 @@ def _show(content: Any, as_json: bool, title: str) -> None:
 
     table = Table(title=title, show_header=False, title_justify="left")
     for name, value in _flat(content):
-        table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
+        table.add_row(name, _text(value))
     Console().print(table)
 
 
@@ -270,11 +270,20 @@ def _flat(content: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     if isinstance(content, dict):
         for key, value in content.items():
             yield from _flat(value, f"{prefix}{key}.")
-    elif isinstance(content, list) and content and isinstance(content[0], dict):
-        for i, value in enumerate(content):
-            yield from _flat(value, f"{prefix}{i}.")
     else:
         yield prefix.rstrip("."), content
+
+
+def _text(value: Any) -> str:
+    """One cell: numbers short but stamps whole, matrices and lists of records a line each."""
+    if isinstance(value, float):
+        return f"{value:.3f}" if abs(value) >= 1e5 else f"{value:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {_text(v)}" for k, v in value.items())
+    if isinstance(value, list):
+        nested = any(isinstance(v, (list, dict)) for v in value)
+        return ("\n" if nested else ", ").join(map(_text, value)) or "none"
+    return "none" if value is None else str(value)
 
 
 @contextmanager
