@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How well a registrar finds frames whose truth is known: the protocol of `usreg register --perturb` and the benchmarks.
+"""How well a registrar finds frames whose truth is known: the protocol of `usreg register --perturb`.
 
-ct_T_start = ct_T_image @ image_T_centre @ Trans(t) @ Exp(r) @ centre_T_image, with t and the rotation vector r uniform per
-axis within plus and minus the limits; the frames are taken in turn. TRE is the mean over a 5x5 grid inside the sector.
+ct_T_start = ct_T_image @ image_T_centre @ Trans(t) @ Exp(r) @ centre_T_image, with t and the rotation vector r uniform
+per axis within plus and minus the limits; the frames are taken in turn. TRE is the mean over a 5x5 grid in the sector.
 """
 
 from __future__ import annotations

@@ -1,24 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """Levenberg-Marquardt, compiled: the whole climb of one start without returning to Python.
 
-Each start is one job on one thread, with sums in a fixed order: the same poses to the bit, whatever the number of threads.
-The slow reference is `levenberg.maximise` over `normal.normal_equations`.
+Each start is one job on one thread, with sums in a fixed order: the same poses to the bit, whatever the number of
+threads. The slow reference is `levenberg.maximise` over `normal.normal_equations`.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from ..compiled import njit
 from .kernel import BLOCK, CHANNELS, gram, sample_block
 
 Array = npt.NDArray[Any]
 
 
-@numba.njit(cache=True, nogil=True)
+@njit()
 def _rotation(w, out):  # type: ignore[no-untyped-def]
     """Rodrigues' formula; its terms as series near zero."""
     a2 = w[0] * w[0] + w[1] * w[1] + w[2] * w[2]
@@ -37,7 +37,7 @@ def _rotation(w, out):  # type: ignore[no-untyped-def]
     out[2, 1] += s * w[0]
 
 
-@numba.njit(cache=True, nogil=True)
+@njit()
 def _product(a, b, out):  # type: ignore[no-untyped-def]
     """Product of affine (4, 4) whose last row is 0 0 0 1."""
     for i in range(3):
@@ -49,7 +49,7 @@ def _product(a, b, out):  # type: ignore[no-untyped-def]
     out[3, 0], out[3, 1], out[3, 2], out[3, 3] = 0.0, 0.0, 0.0, 1.0
 
 
-@numba.njit(cache=True, nogil=True)
+@njit()
 def _solve(matrix, damping, right, out):  # type: ignore[no-untyped-def]
     """Cholesky of matrix + damping diag; false where it is not positive."""
     n, low = 6, np.zeros((6, 6))
@@ -82,9 +82,9 @@ def _solve(matrix, damping, right, out):  # type: ignore[no-untyped-def]
     return True
 
 
-@numba.njit(cache=True, nogil=True)
+@njit()
 def _add_frame(sums, adjoint, gradient, matrix):  # type: ignore[no-untyped-def]
-    """Add one frame's NCC, gradient and Gauss-Newton matrix, times its samples (see `normal.ncc_normal`); returns score times samples."""
+    """Add a frame's gradient and Gauss-Newton matrix, times its samples (`normal.ncc_normal`); score times samples."""
     n = sums[0, 0]
     if n <= 8.0:
         return -n
@@ -116,9 +116,10 @@ def _add_frame(sums, adjoint, gradient, matrix):  # type: ignore[no-untyped-def]
     return n * score
 
 
-@numba.njit(cache=True, nogil=True)
-def _measure(volume, index_T_ct, x, y, fixed, ends, ref_T_centre, adjoints, pose, work, gradient, matrix):  # type: ignore[no-untyped-def]
+@njit()
+def _measure(scene, pose, work, gradient, matrix):  # type: ignore[no-untyped-def]
     """Score and overlap of all frames at one pose; fills gradient (6,) and matrix (6, 6)."""
+    volume, index_T_ct, x, y, fixed, ends, ref_T_centre, adjoints = scene
     channels, sums, part = work
     ct_T_centre, plane4 = np.empty((4, 4)), np.empty((4, 4))
     plane, axes = np.empty((3, 3)), np.empty((3, 3), np.float32)
@@ -154,14 +155,14 @@ def _measure(volume, index_T_ct, x, y, fixed, ends, ref_T_centre, adjoints, pose
     return score / samples, overlap / len(ends)
 
 
-@numba.njit(cache=True, nogil=True)
-def climb(volume, index_T_ct, x, y, fixed, ends, ref_T_centre, adjoints, settings, first, last, poses, scores, gradients, matrices):  # type: ignore[no-untyped-def]
+@njit()
+def climb(scene, settings, first, last, poses, scores, gradients, matrices):  # type: ignore[no-untyped-def]
     """Climb from poses[first:last] in place.
 
     Args:
-        volume: (D, H, W) float32, NaN where unknown. index_T_ct: (4, 4).
-        x, y, fixed: (N,) float32 samples of all frames, one after the other; ends: (K,) where each frame ends.
-        ref_T_centre: (K, 4, 4); adjoints: (K, 6, 6) from reference twists to twists about each image's centre.
+        scene: volume (D, H, W) float32, NaN where unknown; index_T_ct (4, 4); x, y, fixed (N,) float32 samples of all
+            frames, one after the other; ends (K,) where each frame ends; ref_T_centre (K, 4, 4); adjoints (K, 6, 6)
+            from reference twists to twists about each image's centre.
         settings: iterations, tolerance_mm, radius_mm, min_overlap, damping, ease, brake, damping_limit.
         poses: (B, 4, 4) ct_T_ref; scores: (B, 3) score, overlap, evaluations; gradients (B, 6); matrices (B, 6, 6).
     """
@@ -171,9 +172,7 @@ def climb(volume, index_T_ct, x, y, fixed, ends, ref_T_centre, adjoints, setting
     gradient, matrix = np.empty(6), np.empty((6, 6))
     for job in range(first, last):
         pose, damping, count = poses[job], settings[4], 1
-        score, overlap = _measure(
-            volume, index_T_ct, x, y, fixed, ends, ref_T_centre, adjoints, pose, work, gradients[job], matrices[job]
-        )
+        score, overlap = _measure(scene, pose, work, gradients[job], matrices[job])
         floor = min(min_overlap, overlap)
         while count < iterations and damping < settings[7]:
             if not _solve(matrices[job], damping, gradients[job], step):
@@ -182,9 +181,7 @@ def climb(volume, index_T_ct, x, y, fixed, ends, ref_T_centre, adjoints, setting
             _rotation(step[3:], moved)
             moved[0, 3], moved[1, 3], moved[2, 3] = step[0], step[1], step[2]
             _product(pose, moved, trial)
-            new, share = _measure(
-                volume, index_T_ct, x, y, fixed, ends, ref_T_centre, adjoints, trial, work, gradient, matrix
-            )
+            new, share = _measure(scene, trial, work, gradient, matrix)
             count += 1
             if new > score and share >= floor:
                 pose[:], gradients[job], matrices[job] = trial, gradient, matrix

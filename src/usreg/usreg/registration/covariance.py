@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Covariance of a refined pose: normal equations scaled by the number of samples that are really independent.
 
-Neighbouring pixels share speckle, so the residual is correlated. Its autocovariance c(d), measured on the residual image
-itself, gives the covariance of the gradient, M = sum_ij J_i c(i - j) J_j' (one product of spectra), and the pose has
-H^-1 M H^-1 (Liang & Zeger 1986, "sandwich"). With white noise M = c(0) H, and this is the textbook c(0) H^-1;
+Neighbouring pixels share speckle, so the residual is correlated. Its autocovariance c(d), measured on the residual
+image itself, gives the covariance of the gradient, M = sum_ij J_i c(i - j) J_j' (one product of spectra), and the pose
+has H^-1 M H^-1 (Liang & Zeger 1986, "sandwich"). With white noise M = c(0) H, and this is the textbook c(0) H^-1;
 `Noise.cell_samples` tells how many samples make up one independent one.
 """
 
@@ -24,6 +24,8 @@ from .normal import View, plane_matrices
 from .pyramid import VolumeLevel
 
 WINDOW_MM = 8.0  # lags beyond this are taken as independent
+QUANTUM = 1.0 / 12.0  # variance of rounding to whole grey values: no frame is more exact than that
+FLAT_MM, FLAT_RAD = 1000.0, 3.0  # standard deviations of what is not seen at all
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,19 +33,21 @@ class Noise:
     """Normal matrix and spread of its gradient for one frame, in reference axes.
 
     Args:
-        matrix: (6, 6) sum of J J'. spread: (6, 6) covariance of the gradient.
+        matrix: (6, 6) sum of J J'. spread: (6, 6) covariance of the sum of J times residual.
         cell_samples: samples per independent sample. variance: of the residual, squared grey values.
+        weight: of this frame in the sum that is maximised, 1 / (NCC times variance of fixed).
     """
 
     matrix: Tensor
     spread: Tensor
     cell_samples: float
     variance: float
+    weight: float
 
 
 def frame_noise(volume: VolumeLevel, view: View, ct_T_ref: Tensor) -> Noise:
     """Residual and Jacobian images of one frame at its estimate (4, 4), and what they say about the noise."""
-    residual, jacobian, known = residual_images(volume, view, ct_T_ref)
+    residual, jacobian, known, weight = residual_images(volume, view, ct_T_ref)
     spacing = view.level.spacing_mm
     shape = padded(residual.shape, spacing)
     spectrum, cell = noise_spectrum(residual, known, spacing, shape)
@@ -51,13 +55,14 @@ def frame_noise(volume: VolumeLevel, view: View, ct_T_ref: Tensor) -> Noise:
     weighted = j * spectrum.reshape(-1)
     spread = (weighted.real @ j.real.T + weighted.imag @ j.imag.T) / math.prod(shape)
     flat = jacobian.reshape(6, -1)
+    matrix, variance = flat @ flat.T, float((residual**2).sum() / known.sum().clamp_min(1))
+    spread = 0.5 * (spread + spread.T) + QUANTUM * matrix
     a = se3.adjoint(se3.inverse(view.ref_T_centre))
-    variance = float((residual**2).sum() / known.sum().clamp_min(1))
-    return Noise(a.T @ (flat @ flat.T) @ a, a.T @ (0.5 * (spread + spread.T)) @ a, cell, variance)
+    return Noise(a.T @ matrix @ a, a.T @ spread @ a, cell, variance + QUANTUM, weight)
 
 
-def residual_images(volume: VolumeLevel, view: View, ct_T_ref: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Residual (h, w), Jacobian (6, h, w) in grey values per mm and rad, and where they are known (h, w); else zero.
+def residual_images(volume: VolumeLevel, view: View, ct_T_ref: Tensor) -> tuple[Tensor, Tensor, Tensor, float]:
+    """Residual (h, w), Jacobian (6, h, w) in grey values per mm and rad, where known (h, w) (else zero), weight.
 
     The model is fixed = gain * moving + offset: both are fitted, and their directions are taken out of the Jacobian.
     """
@@ -76,7 +81,8 @@ def residual_images(volume: VolumeLevel, view: View, ct_T_ref: Tensor) -> tuple[
     images = torch.zeros(8, level.shape[0] * level.shape[1], dtype=torch.float64)
     images[:, level.cell[torch.from_numpy(place[:n])]] = rows
     images = images.reshape(8, *level.shape)
-    return images[0], images[1:7], images[7] > 0
+    weight = max(n, 1) / (max(float(gain), 0.0) * float(f @ m) + QUANTUM * max(n, 1))
+    return images[0], images[1:7], images[7] > 0, weight
 
 
 def noise_spectrum(
@@ -130,15 +136,17 @@ def _fast_size(n: int) -> int:
         n += 2
 
 
-def ref_covariance(noises: list[Noise], floor: float = 1e-12) -> Tensor:
-    """Covariance (6, 6) of the twist in reference axes; directions that cannot be seen get a very large variance."""
-    weight = [1.0 / max(n.variance, 1e-12) for n in noises]
-    h = sum(w * n.matrix for w, n in zip(weight, noises, strict=True))
-    m = sum(w * w * n.spread for w, n in zip(weight, noises, strict=True))
-    scale = h.diagonal().clamp_min(1e-30).rsqrt()
-    inverse = torch.linalg.pinv(scale[:, None] * h * scale + floor * torch.eye(6, dtype=h.dtype), hermitian=True)
-    inverse = scale[:, None] * inverse * scale
-    c = inverse @ m @ inverse
+def ref_covariance(noises: list[Noise]) -> Tensor:
+    """Covariance (6, 6) of the twist in reference axes.
+
+    A prior of FLAT_MM and FLAT_RAD bounds directions that cannot be seen: neither zero nor infinite.
+    """
+    h = sum(n.weight * n.matrix for n in noises)
+    m = sum(n.weight**2 * n.spread for n in noises)
+    grey = sum(n.weight * n.variance * n.cell_samples for n in noises) / len(noises)
+    flat = grey * torch.diag(torch.tensor([FLAT_MM**-2] * 3 + [FLAT_RAD**-2] * 3, dtype=torch.float64))
+    inverse = torch.linalg.inv(h + flat)
+    c = inverse @ (m + grey * flat) @ inverse
     return 0.5 * (c + c.T)
 
 
@@ -149,10 +157,12 @@ def world_covariance(covariance: Tensor, world_T_ref: Tensor, pivot: Tensor) -> 
     return 0.5 * (c + c.T)
 
 
-def tracking_covariance(frames: tuple[TrackedFrame, ...], noises: list[Noise], world_T_ref: Tensor, pivot: Tensor) -> Tensor:
-    """What the frames' own pose covariances add, about the pivot; frames share it by their information, errors independent."""
+def tracking_covariance(
+    frames: tuple[TrackedFrame, ...], noises: list[Noise], world_T_ref: Tensor, pivot: Tensor
+) -> Tensor:
+    """What the frames' own pose covariances add, about the pivot: independent errors, shared by information."""
     a = se3.adjoint(se3.inverse(world_T_ref) @ se3.translation(pivot))
-    information = [a.T @ (n.matrix / max(n.variance, 1e-12)) @ a for n in noises]
+    information = [a.T @ (n.weight * n.matrix) @ a for n in noises]
     total = torch.linalg.pinv(sum(information), hermitian=True) if len(frames) > 1 else None
     out = torch.zeros(6, 6, dtype=torch.float64)
     for frame, info in zip(frames, information, strict=True):

@@ -13,15 +13,15 @@ from ..config import check_range
 class GateConfig:
     """Limits of an accepted estimate.
 
-    A score alone says little: noise lowers it at the right pose, likeness of neighbouring anatomy raises it at wrong ones.
-    Two ways lead through the gate. Either the structure is explained: with speckle smoothed away next to nothing is left
-    over, in most of the sector. Or nothing else comes close: among the optima around, the best leaves much less unexplained
-    than the second.
+    A score alone says little: noise lowers it at the right pose, likeness of neighbouring anatomy raises it at wrong
+    ones. Two ways lead through the gate. Either the structure is explained: with speckle smoothed away next to nothing
+    is left over, in most of the sector. Or nothing else comes close: among the optima around, the best leaves much less
+    unexplained than the second.
 
     Args:
         min_overlap: share of the sector inside known voxels.
         min_score: NCC at the finest level, speckle included.
-        min_structure, clear_overlap: NCC at the middle level and overlap from which on a pose is taken without a look around.
+        min_structure, clear_overlap: NCC at the middle level and overlap that let a pose through without a search.
         min_contrast: (1 - score of the best other optimum) / (1 - score), for poses below `min_structure`.
         max_sigma_mm: standard deviation of the worst point of the sector in its worst direction.
     """

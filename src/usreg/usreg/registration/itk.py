@@ -24,9 +24,9 @@ class ItkConfig:
 
     Args:
         sampling: share of the frame's pixels; below 1 they are drawn at random once per level.
-        shrink, smoothing_mm: per level, coarse to fine. Both images are smoothed outside ITK, because ITK's pyramid refuses
-            images of one slice and smears what is unknown into what is known; the volume's share of that is done once.
-        step_mm, min_step_mm: first and last length of a step (physical-shift scales make its unit a shift of about 1 mm).
+        shrink, smoothing_mm: per level, coarse to fine. Both images are smoothed outside ITK, because ITK's pyramid
+            refuses images of one slice and smears what is unknown into what is known; for the volume it is done once.
+        step_mm, min_step_mm: first and last length of a step (physical-shift scales: in shifts of about 1 mm).
         seed: of the random sampling (0 would be the clock).
         judge: score, covariance and gate of the result are those of the own refinement, so that both can be compared.
     """

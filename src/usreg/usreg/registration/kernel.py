@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compiled CPU kernel: moments of fixed value, moving value and pose derivative over an image plane in a volume.
 
-Work is cut into fixed blocks of samples; each block writes its own sums, which are then added in order. The result does not
-depend on the number of threads or on their timing, bit for bit. `twin.py` holds the same in torch.
+Work is cut into fixed blocks of samples; each block writes its own sums, which are then added in order. The result does
+not depend on the number of threads or on their timing, bit for bit. `twin.py` holds the same in torch.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from ..compiled import njit
 from .workers import run_ranges
 
 Array = npt.NDArray[Any]
@@ -24,12 +24,12 @@ CHANNELS = 9  # one, fixed, moving, and the derivative of moving by (v, w) in im
 SAFE = {"contract", "nsz", "arcp"}
 
 
-@numba.njit(cache=True, fastmath=SAFE, nogil=True, inline="always")
+@njit(fastmath=SAFE, inline="always")
 def _inside(u, v, w, shape):
     return u >= 0.0 and v >= 0.0 and w >= 0.0 and u < shape[2] - 1 and v < shape[1] - 1 and w < shape[0] - 1
 
 
-@numba.njit(cache=True, fastmath=SAFE, nogil=True)
+@njit(fastmath=SAFE)
 def sample_block(volume, plane, axes, x, y, fixed, start, stop, channels):
     """Fill `channels` (9, BLOCK) with the samples of [start, stop) that lie inside known voxels; return their count.
 
@@ -70,7 +70,7 @@ def sample_block(volume, plane, axes, x, y, fixed, start, stop, channels):
     return n
 
 
-@numba.njit(cache=True, fastmath=True, nogil=True)
+@njit(fastmath=True)
 def gram(channels, n, out):
     """Upper triangle of channels @ channels.T over the first n samples, in double precision."""
     for a in range(CHANNELS):
@@ -81,7 +81,7 @@ def gram(channels, n, out):
             out[a, b] = total
 
 
-@numba.njit(cache=True, nogil=True)
+@njit()
 def _blocks(volume, planes, axes, x, y, fixed, blocks, first, last, part):
     """Jobs [first, last): job = pose * blocks + block, each writes its own row of `part`."""
     channels = np.empty((CHANNELS, BLOCK), np.float32)
@@ -91,7 +91,7 @@ def _blocks(volume, planes, axes, x, y, fixed, blocks, first, last, part):
         gram(channels, n, part[job])
 
 
-@numba.njit(cache=True, nogil=True)
+@njit()
 def _ordered_sum(part, poses, blocks):
     out = np.zeros((poses, CHANNELS, CHANNELS))
     for pose in range(poses):
@@ -118,13 +118,14 @@ def moments(volume: Array, planes: Array, axes: Array, x: Array, y: Array, fixed
     """
     poses, blocks = len(planes), (len(x) + BLOCK - 1) // BLOCK
     part = np.zeros((poses * blocks, CHANNELS, CHANNELS))
-    run_ranges(lambda a, b: _blocks(volume, planes, axes, x, y, fixed, blocks, a, b, part), poses * blocks, LEAST_BLOCKS)
+    scene = (volume, planes, axes, x, y, fixed, blocks)
+    run_ranges(lambda a, b: _blocks(*scene, a, b, part), poses * blocks, LEAST_BLOCKS)
     return _ordered_sum(part, poses, blocks)
 
 
-@numba.njit(cache=True, nogil=True)
-def samples(volume: Array, plane: Array, axes: Array, x: Array, y: Array, fixed: Array, out: Array, place: Array) -> int:
-    """All channels of the samples inside known voxels: out (9, N) float32 and their positions (N,); returns their count."""
+@njit()
+def samples(volume, plane, axes, x, y, fixed, out, place):  # type: ignore[no-untyped-def]
+    """All channels of the samples in known voxels: out (9, N) float32, their positions (N,); returns their count."""
     channels, n = np.empty((CHANNELS, 1), np.float32), 0
     for i in range(len(x)):
         if sample_block(volume, plane, axes, x, y, fixed, i, i + 1, channels) == 1:

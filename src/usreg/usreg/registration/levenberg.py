@@ -60,7 +60,9 @@ def damped_step(normal: Normal, damping: Tensor) -> Tensor:
     return torch.where((info == 0)[:, None] & torch.isfinite(step), step, torch.zeros_like(step))
 
 
-def maximise(measure: Measure, start: Tensor, radius_mm: float, min_overlap: float, config: LevenbergConfig) -> tuple[Tensor, Normal, int]:
+def maximise(
+    measure: Measure, start: Tensor, radius_mm: float, min_overlap: float, config: LevenbergConfig
+) -> tuple[Tensor, Normal, int]:
     """Climb from every start.
 
     Args:

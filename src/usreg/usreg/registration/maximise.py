@@ -22,7 +22,12 @@ Climb = Callable[[Tensor], Climbed]
 
 
 def climb_compiled(
-    volume: VolumeLevel, frames: list[View], starts: Tensor, radius_mm: float, min_overlap: float, config: LevenbergConfig
+    volume: VolumeLevel,
+    frames: list[View],
+    starts: Tensor,
+    radius_mm: float,
+    min_overlap: float,
+    config: LevenbergConfig,
 ) -> Climbed:
     """Climb from poses ct_T_ref (B, 4, 4); starts are shared out between threads.
 
@@ -33,19 +38,25 @@ def climb_compiled(
     ends = np.cumsum([len(v.level.value) for v in frames])
     places = torch.stack([v.ref_T_centre for v in frames])
     adjoints = se3.adjoint(se3.inverse(places)).contiguous().numpy()
-    settings = np.array(
-        [config.iterations, config.tolerance_mm, radius_mm, min_overlap, config.damping, config.ease, config.brake, config.damping_limit]
-    )
+    c = config
+    stop = (float(c.iterations), c.tolerance_mm, radius_mm, min_overlap)
+    settings = np.array([*stop, c.damping, c.ease, c.brake, c.damping_limit])
     poses, count = starts.detach().clone().contiguous(), len(starts)
     scores, gradients, matrices = np.zeros((count, 3)), np.zeros((count, 6)), np.zeros((count, 6, 6))
-    scene = (volume.data.numpy(), volume.index_T_ct.contiguous().numpy(), x, y, fixed, ends, places.numpy(), adjoints, settings)
-    run_ranges(lambda a, b: climb(*scene, a, b, poses.numpy(), scores, gradients, matrices), count, 1)
+    grid = (volume.data.numpy(), volume.index_T_ct.contiguous().numpy())
+    scene = (*grid, x, y, fixed, ends, places.numpy(), adjoints)
+    run_ranges(lambda a, b: climb(scene, settings, a, b, poses.numpy(), scores, gradients, matrices), count, 1)
     score, overlap, evaluations = torch.from_numpy(scores).unbind(1)
     return poses, Normal(score, torch.from_numpy(gradients), torch.from_numpy(matrices), overlap), evaluations
 
 
 def climb_torch(
-    volume: VolumeLevel, frames: list[View], starts: Tensor, radius_mm: float, min_overlap: float, config: LevenbergConfig
+    volume: VolumeLevel,
+    frames: list[View],
+    starts: Tensor,
+    radius_mm: float,
+    min_overlap: float,
+    config: LevenbergConfig,
 ) -> Climbed:
     """The same in torch alone: the reference, and the way on other devices."""
     poses, normal, count = maximise(

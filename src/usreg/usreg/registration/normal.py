@@ -22,7 +22,8 @@ class Normal:
     """Score and normal equations at B poses, of the twist (v, w) in the axes of the reference frame about its origin.
 
     Args:
-        score: (B,) NCC (mean over frames, by their samples). gradient: (B, 6) of the score. matrix: (B, 6, 6) Gauss-Newton matrix of 1 - score.
+        score: (B,) NCC, mean over frames by their samples. gradient: (B, 6) of the score.
+        matrix: (B, 6, 6) Gauss-Newton matrix of 1 - score.
         overlap: (B,) share of the sector's samples inside known voxels.
     """
 
@@ -62,9 +63,8 @@ def world_T_ref(frames: tuple[TrackedFrame, ...]) -> Tensor:
 def views(frames: tuple[TrackedFrame, ...], sigma_mm: float, step_mm: float) -> list[View]:
     """Smooth and sample every frame."""
     ref_T_world = se3.inverse(world_T_ref(frames))
-    return [
-        View(frame_level(f.frame, sigma_mm, step_mm), ref_T_world @ f.world_T_image @ se3.translation(f.frame.plane.centre_mm)) for f in frames
-    ]
+    centres = [ref_T_world @ f.world_T_image @ se3.translation(f.frame.plane.centre_mm) for f in frames]
+    return [View(frame_level(f.frame, sigma_mm, step_mm), c) for f, c in zip(frames, centres, strict=True)]
 
 
 def compiled_moments(volume: Tensor, planes: Tensor, axes: Tensor, x: Tensor, y: Tensor, fixed: Tensor) -> Tensor:
@@ -78,7 +78,9 @@ def plane_matrices(index_T_ct: Tensor, ct_T_centre: Tensor) -> tuple[Tensor, Ten
     return m[:, :3, [0, 1, 3]].contiguous(), m[:, :3, :3].transpose(-1, -2).to(torch.float32).contiguous()
 
 
-def normal_equations(volume: VolumeLevel, frames: list[View], ct_T_ref: Tensor, moments: Moments = compiled_moments) -> Normal:
+def normal_equations(
+    volume: VolumeLevel, frames: list[View], ct_T_ref: Tensor, moments: Moments = compiled_moments
+) -> Normal:
     """Score, gradient and Gauss-Newton matrix at poses (B, 4, 4) of the reference frame."""
     parts, weights = [], []
     for view in frames:
@@ -92,7 +94,8 @@ def normal_equations(volume: VolumeLevel, frames: list[View], ct_T_ref: Tensor, 
 def ncc_normal(sums: Tensor, view: View) -> Normal:
     """Masked NCC from moments (B, 9, 9): normalised residual with its rank-one projection.
 
-    With centred f, m: score = f.m / |f||m|; d(m/|m|) = (I - m m' / |m|^2) J / |m|, mask frozen. No contrast or no samples: score -1.
+    With centred f, m: score = f.m / |f||m|; d(m/|m|) = (I - m m' / |m|^2) J / |m|, mask frozen. Score -1 where there is
+    no contrast or hardly a sample.
     """
     n = sums[:, 0, 0].clamp_min(1.0)
     mean = sums[:, 0, 1:] / n[:, None]
@@ -125,4 +128,5 @@ def _combine(parts: list[Normal], samples: Tensor) -> Normal:
         return (stack * share.reshape(*share.shape, *[1] * (stack.dim() - 2))).sum(0)
 
     overlap = torch.stack([p.overlap for p in parts]).mean(0)
-    return Normal(mean([p.score for p in parts]), mean([p.gradient for p in parts]), mean([p.matrix for p in parts]), overlap)
+    score, gradient, matrix = (mean([getattr(p, n) for p in parts]) for n in ("score", "gradient", "matrix"))
+    return Normal(score, gradient, matrix, overlap)

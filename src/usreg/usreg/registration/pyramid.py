@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Gaussian pyramids: the same smoothing, in mm, of the volume (all three axes) and of the frame (in its plane).
 
-Smoothing and thinning are one banded matrix per axis; what is unknown or outside the sector has no weight (normalised convolution).
+Smoothing and thinning are one banded matrix per axis; what is unknown or outside the sector has no weight (normalised
+convolution).
 """
 
 from __future__ import annotations
@@ -53,16 +54,19 @@ class FrameLevel:
 
 
 def gaussian_matrix(size: int, stride: int, sigma: float) -> Tensor:
-    """Weights (ceil(size / stride), size), float32: row k is a Gaussian about sample k * stride, rows not normalised; sigma in samples."""
+    """Weights (ceil(size / stride), size), float32: row k is a Gaussian about sample k * stride; sigma in samples.
+
+    Rows sum to 1 except near the ends: what is missing there reads as unknown.
+    """
     centres = torch.arange(0, size, stride, dtype=torch.float64)
     distance = torch.arange(size, dtype=torch.float64) - centres[:, None]
     if sigma <= 0:
         return (distance == 0).to(torch.float32)
     weight = torch.exp(-0.5 * (distance / sigma) ** 2)
     weight = torch.where(distance.abs() <= max(1.0, REACH * sigma), weight, torch.zeros_like(weight))
-    # full weight is 1, so that the normaliser below reads as the known share
-    full = torch.exp(-0.5 * (torch.arange(-round(REACH * sigma) - 1, round(REACH * sigma) + 2, dtype=torch.float64) / sigma) ** 2).sum()
-    return (weight / full).to(torch.float32)
+    reach = max(1, int(REACH * sigma))
+    offsets = torch.arange(-reach, reach + 1, dtype=torch.float64)
+    return (weight / torch.exp(-0.5 * (offsets / sigma) ** 2).sum()).to(torch.float32)
 
 
 def volume_level(volume: Volume, sigma_mm: float, channel: int = 0) -> VolumeLevel:
@@ -80,7 +84,8 @@ def volume_level(volume: Volume, sigma_mm: float, channel: int = 0) -> VolumeLev
 
 
 def _smooth3(data: Tensor, strides: list[int], spacing_mm: tuple[float, float, float], sigma_mm: float) -> Tensor:
-    mx, my, mz = (gaussian_matrix(n, s, sigma_mm / mm) for n, s, mm in zip(reversed(data.shape), strides, spacing_mm, strict=True))
+    axes = zip(reversed(data.shape), strides, spacing_mm, strict=True)
+    mx, my, mz = (gaussian_matrix(n, stride, sigma_mm / mm) for n, stride, mm in axes)
     data = my @ (data @ mx.T)
     return (mz @ data.reshape(data.shape[0], -1)).reshape(mz.shape[0], *data.shape[1:])
 

@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from ..config import check_range
-from ..data.types import Estimate, Problem, Rigid, Volume
+from ..data.types import Estimate, Frame, Problem, Rigid, TrackedFrame, Volume, start_estimate
 from ..errors import ConfigError, NoOverlapError, ShapeError
 from ..geometry import se3
+from ..geometry.grid import VoxelGrid
+from ..geometry.plane import PlaneGrid
+from ..geometry.sector import full_rectangle
 from . import covariance as cov
 from .gate import GateConfig, refusal
 from .levenberg import LevenbergConfig
@@ -26,7 +30,7 @@ RIVAL_MM = 5.0  # an optimum that moves some point of the image by more than thi
 
 @dataclass(frozen=True)
 class LevelConfig:
-    """Smoothing (standard deviation), distance of the frame's samples, and motion at which the search ends, mm."""
+    """Smoothing (standard deviation), distance of samples, and motion at which the climb ends, mm."""
 
     sigma_mm: float
     step_mm: float
@@ -46,7 +50,11 @@ class RefineConfig:
         min_overlap: share of the sector's samples that must lie inside known voxels to begin at all.
     """
 
-    levels: tuple[LevelConfig, ...] = (LevelConfig(4.0, 4.0, 0.2), LevelConfig(2.0, 2.0, 0.1), LevelConfig(0.5, 1.25, 0.01))
+    levels: tuple[LevelConfig, ...] = (
+        LevelConfig(4.0, 4.0, 0.2),
+        LevelConfig(2.0, 2.0, 0.1),
+        LevelConfig(0.5, 1.25, 0.01),
+    )
     channel: int = 0
     min_overlap: float = 0.4
     levenberg: LevenbergConfig = field(default_factory=LevenbergConfig)
@@ -76,8 +84,9 @@ class Refine:
         self._prepared: tuple[Volume, list[VolumeLevel]] | None = None
 
     def prepare(self, volume: Volume) -> None:
-        """Build the volume's pyramid, kept for this volume object, and compile."""
+        """Build the volume's pyramid, kept for this volume object, and compile all kernels on a tiny problem."""
         self._levels(volume)
+        warm_up()
 
     def __call__(self, problem: Problem, estimate: Estimate) -> Estimate:
         """Refine; the result is accepted or carries the reason why not.
@@ -136,7 +145,9 @@ class Refine:
         poses = promising(
             scene, start, covariance, config.spread, config.min_overlap, lambda p: self._maximise(scene, 0, p)
         )
-        optima = first + (self._climb(scene, poses, 1) if len(poses) else [])
+        # the coarse level may lead astray from a start that is good already: climb the finer ones alone, too
+        near = self._climb(scene, start[None], self._middle) if first else []
+        optima = first + near + (self._climb(scene, poses, 1) if len(poses) else [])
         if not optima:
             raise NoOverlapError(
                 f"less than {config.min_overlap:.0%} of the sector lies inside the volume at the start and around it: "
@@ -163,6 +174,18 @@ class Refine:
         covariance = cov.world_covariance(in_ref, scene.world_T_ref, pivot)
         covariance = covariance + cov.tracking_covariance(scene.frames, noises, scene.world_T_ref, pivot)
         return Estimate(Rigid(world_T_ct), covariance, pivot, optimum.score, optimum.overlap, not reason, reason)
+
+
+@functools.lru_cache(maxsize=1)
+def warm_up() -> None:
+    """Compile every kernel, or load it from the cache."""
+    image = (torch.arange(400) % 251).to(torch.uint8).reshape(20, 20)
+    geometry = full_rectangle(PlaneGrid(20, 20, ((1.0, 0.0), (0.0, 1.0))))
+    frame = TrackedFrame(Frame(image, geometry, 0.0), se3.translation(torch.tensor([2.0, 2, 2], dtype=torch.float64)))
+    voxels = torch.rand(1, 24, 24, 24, generator=torch.Generator().manual_seed(0))
+    volume = Volume(voxels, VoxelGrid((24, 24, 24), (1.0, 1.0, 1.0)))
+    start = start_estimate(se3.identity(), volume)
+    Refine(RefineConfig(spread=SpreadConfig(count=4, climb=2, finish=1)))(Problem((frame,), volume, start), start)
 
 
 def _in_ref_axes(estimate: Estimate, scene: Scene) -> Tensor:

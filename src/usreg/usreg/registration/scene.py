@@ -22,7 +22,7 @@ class Scene:
     Args:
         volumes: one for each level; views: for each level one for each frame.
         world_T_ref: reference frame (4, 4), see `normal.world_T_ref`.
-        points_ref: (N, 3) points that stand for the images, mm; radius_mm: their root mean square distance from the origin.
+        points_ref: (N, 3) points that stand for the images, mm. radius_mm: their rms distance from the origin.
     """
 
     frames: tuple[TrackedFrame, ...]

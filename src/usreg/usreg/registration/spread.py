@@ -59,7 +59,7 @@ def halton(count: int, dimensions: int = 6) -> Tensor:
 
 
 def spread_twists(config: SpreadConfig, start_covariance: Tensor) -> Tensor:
-    """Twists (count, 6) in image axes: within the box, or within three sigma of the start where that is known and smaller.
+    """Twists (count, 6) in image axes: within the box, or within three sigma of the start where that is smaller.
 
     Args:
         start_covariance: (6, 6) of the start in the same axes; zeros when unknown.

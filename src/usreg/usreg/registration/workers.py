@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Threads for compiled kernels that release the GIL.
 
-numba's own threading layers either spin while they wait or must not be entered by two threads at once; nodes share the process with
-others, so fixed ranges of jobs go to a small pool instead. Results never depend on the number of threads.
+numba's own threading layers either spin while they wait or must not be entered by two threads at once; nodes share the
+process with others, so fixed ranges of jobs go to a small pool instead. Results do not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ def _pool(process: int) -> ThreadPoolExecutor:
 
 
 def run_ranges(work: Callable[[int, int], None], jobs: int, least: int) -> None:
-    """Call work(first, last) over [0, jobs), on several threads if each gets at least `least` jobs; the caller takes a share."""
+    """Call work(first, last) over [0, jobs), on several threads if each gets at least `least` jobs.
+
+    The calling thread takes the first range.
+    """
     threads = max(1, min(thread_count(), jobs // max(1, least)))
     bounds = [jobs * k // threads for k in range(threads + 1)]
     pending = [_pool(os.getpid()).submit(work, a, b) for a, b in zip(bounds[1:], bounds[2:], strict=False)]

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..compiled import njit
 from ..data.types import Volume
 from ..errors import ShapeError
 from ..geometry.plane import PlaneGrid
@@ -48,7 +48,7 @@ def slice_fast(
     return torch.from_numpy(image), torch.from_numpy(mask)
 
 
-@numba.njit(cache=True, nogil=True)
+@njit()
 def _reslice(data: Any, known: Any, masked: Any, m: Any, low: Any, gain: Any, image: Any, mask: Any) -> None:
     depth, height, width = data.shape
     for row in range(image.shape[0]):
@@ -69,14 +69,14 @@ def _reslice(data: Any, known: Any, masked: Any, m: Any, low: Any, gain: Any, im
                 mask[row, column] = True
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@njit(inline="always")
 def _bilinear(layer, i, j, a, b):  # type: ignore[no-untyped-def]
     top = (1.0 - a) * layer[j, i] + a * layer[j, i + 1]
     bottom = (1.0 - a) * layer[j + 1, i] + a * layer[j + 1, i + 1]
     return (1.0 - b) * top + b * bottom
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@njit(inline="always")
 def _all_known(known, i, j, k):  # type: ignore[no-untyped-def]
     near = known[k, j, i] and known[k, j, i + 1] and known[k, j + 1, i] and known[k, j + 1, i + 1]
     k = k + 1

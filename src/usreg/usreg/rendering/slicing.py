@@ -51,7 +51,7 @@ def _trilinear(data: Tensor, grid: Tensor) -> Tensor:
 
 
 def grid_coordinates(grid: VoxelGrid, ct_T_image: Tensor, plane: PlaneGrid) -> Tensor:
-    """Normalised align-corners coordinates (B, h, w, 3), x y z, of the pixels; -1 and 1 are the outermost voxels' centres.
+    """Normalised align-corners coordinates (B, h, w, 3), x y z; -1 and 1 are the outermost voxels' centres.
 
     Everything up to the voxel index is composed in mm; the division by the size comes last.
     """
