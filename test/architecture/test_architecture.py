@@ -40,7 +40,7 @@ DECLARATIONS = set(
     """dataclass dataclasses.dataclass field dataclasses.field njit numba.njit lru_cache functools.lru_cache re.compile
     logging.getLogger struct.Struct frozenset tuple dict dict.fromkeys set range slice len float sorted sum astype
     np.array np.sqrt np.dtype torch.tensor torch.no_grad torch.inference_mode math.radians math.sqrt command callback
-    add_typer""".split()
+    add_typer itemgetter attrgetter partial""".split()
 )
 
 
