@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every test shares: a private ROS domain, fixed thread counts, seeds per test, and the folder of real recordings."""
+"""What every test shares: a private ROS domain, fixed thread counts, seeds per test, the folder of real recordings."""
 
 import fcntl
 import os
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 # Environment before any import of numpy, torch or rclpy; every way of starting pytest gets the same.
@@ -85,6 +86,12 @@ def clean_shared_memory(since: float) -> list[str]:
                 (SHARED_MEMORY / name).unlink(missing_ok=True)
             removed.append(path.name)
     return removed
+
+
+@pytest.fixture
+def clean_leftovers() -> Callable[[float], list[str]]:
+    """The function that removes what killed nodes left in shared memory since a time (time.time())."""
+    return clean_shared_memory
 
 
 def pytest_sessionfinish() -> None:
