@@ -173,7 +173,7 @@ def test_curvilinear_scan_conversion(make_xml):
     "body",
     [
         '<VolumeReconstruction ClipRectangleOrigin="200 0" ClipRectangleSize="10 10"/>',
-        '<VolumeReconstruction FanOriginPixel="5 5" FanAnglesDeg="-30 3" FanRadiusStartPixel="9" FanRadiusStopPixel="3"/>',
+        '<VolumeReconstruction FanOriginPixel="5 5" FanAnglesDeg="-3 3" FanRadiusStart="9" FanRadiusStop="3"/>',
         '<VolumeReconstruction FanOriginPixel="5 5" FanAnglesDeg="-95 30" FanRadiusStopPixel="30"/>',
     ],
 )

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..config import to_mapping
 from ..errors import CalibrationError, FileFormatError, MissingFileError, UsregError
 from .bags import describe_bag
 from .calibration import read_calibration_with_warnings
@@ -18,10 +19,12 @@ from .dicom import read_cine
 from .plus_xml import read_xml, static_transforms
 from .sequence import Sequence
 from .sequences import is_sequence, read_sequence
+from .sessions import FILE_NAME, read_session
 from .volumes import read_volume
 
 GAP_FACTOR = 2.5  # an interval this many times the usual one counts as a gap
 BAG_ENDINGS = (".mcap", ".db3")
+NESTED = ("bag", "frames", "topics", "options")  # of a session: shown elsewhere or of no use here
 
 
 def describe(path: str | Path) -> dict[str, Any]:
@@ -52,9 +55,18 @@ def describe(path: str | Path) -> dict[str, Any]:
 
 def _describe_folder(path: Path) -> dict[str, Any]:
     names = {p.name for p in path.iterdir()}
+    if FILE_NAME in names:
+        return _describe_session(path)
     if "metadata.yaml" in names or any(n.endswith(BAG_ENDINGS) for n in names):
         return describe_bag(path)
     return _describe_volume(path)
+
+
+def _describe_session(path: Path) -> dict[str, Any]:
+    """The settings that a session states, and its bag."""
+    session = read_session(path)
+    stated = {k: v for k, v in to_mapping(session.config).items() if v not in ("", {}, None) and k not in NESTED}
+    return {"kind": "session", **stated, "bag": describe_bag(session.bag_path)}
 
 
 def describe_sequence(sequence: Sequence) -> dict[str, Any]:

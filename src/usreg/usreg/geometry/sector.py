@@ -89,9 +89,7 @@ class SectorGeometry:
         if self.kind == "linear":
             return torch.tensor([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], dtype=torch.float64)
         near, far = (self._arc(r, step_mm) for r in self.radius_mm)
-        outline = torch.cat([near, far.flip(0)])
-        low, high = outline.new_tensor([x0, y0]), outline.new_tensor([x1, y1])
-        return torch.minimum(torch.maximum(outline, low), high)
+        return _clipped(torch.cat([near, far.flip(0)]), self.clip_mm)
 
     def _arc(self, radius: float, step_mm: float) -> Tensor:
         a0, a1 = self.angle_rad
@@ -124,6 +122,23 @@ class SectorGeometry:
         fx, fy = self.plane.width / width, self.plane.height / height
         # the origin stays the centre of the first pixel, so the frame itself does not move
         return replace(self, plane=PlaneGrid(height, width, ((a * fx, b * fy), (0.0, d * fy))))
+
+
+def _clipped(outline: Tensor, clip_mm: tuple[float, float, float, float]) -> Tensor:
+    """The part (M, 2) of a closed outline (N, 2) inside a rectangle, side by side (Sutherland and Hodgman 1974)."""
+    x0, y0, x1, y1 = clip_mm
+    points = outline.tolist()
+    for axis, sign, limit in ((0, 1.0, x0), (1, 1.0, y0), (0, -1.0, -x1), (1, -1.0, -y1)):
+        kept = []
+        for p, q in zip(points, points[1:] + points[:1], strict=True):
+            here, there = sign * p[axis] - limit, sign * q[axis] - limit
+            if here >= 0:
+                kept.append(p)
+            if (here >= 0) != (there >= 0):
+                u = here / (here - there)
+                kept.append([p[0] + u * (q[0] - p[0]), p[1] + u * (q[1] - p[1])])
+        points = kept
+    return outline.new_tensor(points).reshape(-1, 2)
 
 
 def full_rectangle(plane: PlaneGrid, probe_id: str = "") -> SectorGeometry:
