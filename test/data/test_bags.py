@@ -6,14 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rosbags.rosbag2 import Reader
 
-from usreg.data.bag_messages import make
+from usreg.data.bag_messages import encode_image, make
+from usreg.data.bag_poses import StampedTransform, encode_transforms
 from usreg.data.bags import BagReader, BagWriter, describe_bag, latched, qos_profile
 from usreg.data.definitions import full_text, message_definitions, new_store, register, standard_store
 from usreg.errors import ConfigError, FileFormatError, MissingFileError, UsregError, WriteError
+from usreg.geometry import se3
 
 STRING = "std_msgs/msg/String"
 
@@ -192,11 +195,39 @@ def test_wrong_use(tmp_path):
 
 
 def test_describe(tmp_path):
-    summary = describe_bag(write_some(tmp_path / "bag", 11))
-    assert summary["messages"] == 22 and summary["duration_s"] == pytest.approx(0.1)
+    path = write_some(tmp_path / "bag", 11)
+    summary = describe_bag(path)
+    assert summary["messages"] == 22 and summary["duration_s"] == pytest.approx(0.1) and summary["problems"] == []
     assert summary["topics"][0] == {
-        "name": "/a", "type": STRING, "count": 11, "latched": False, "rate_hz": pytest.approx(100)
+        "name": "/a", "type": STRING, "count": 11, "latched": False, "rate_hz": pytest.approx(100), "gaps": 0,
     }  # fmt: skip
+
+
+def test_describe_images_transforms_gaps_and_damage(tmp_path):
+    with BagWriter(tmp_path / "bag.mcap", chunk_bytes=1) as bag:
+        for i in [0, 1, 2, 3, 9, 10]:
+            bag.write("/us/image", i * 10**8, encode_image(i / 10, torch.zeros(6, 8, dtype=torch.uint8)))
+            t = StampedTransform(i / 10, "world", "us_probe", se3.identity())
+            bag.write("/tf", i * 10**8, encode_transforms([t]))
+        bag.add_topic("/bad", STRING)
+        bag.write_raw("/bad", 5, b"nonsense")
+    summary = describe_bag(tmp_path / "bag.mcap")
+    image = summary["topics"][0]
+    assert image["sizes"] == ["8x6 mono8"] and image["gaps"] == 1 and image["rate_hz"] == pytest.approx(10)
+    assert summary["transforms"] == {"us_probe in world": 6} and summary["problems"] == []
+    data = bytearray((tmp_path / "bag.mcap").read_bytes())
+    data[data.index(b"zstd") + 30] ^= 0xFF
+    (tmp_path / "bag.mcap").write_bytes(data)
+    assert "damaged" in describe_bag(tmp_path / "bag.mcap")["problems"][0]
+
+
+def test_describe_session(top):
+    """What `usreg info` says of the session that ships."""
+    from usreg.data.describe import describe
+
+    summary = describe(top / "bags" / "phantom")
+    assert summary["kind"] == "session" and summary["bag"]["truncated"] is False
+    assert {t["name"] for t in summary["bag"]["topics"]} >= {"/us/image", "/us/geometry", "/joint_states", "/truth"}
 
 
 @pytest.mark.parametrize(

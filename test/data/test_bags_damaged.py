@@ -61,6 +61,19 @@ def test_cut_anywhere(tmp_path_factory, where, compression):
     assert len(got) >= least
 
 
+@pytest.mark.parametrize("compression", ["zstd", "lz4", "none"])
+def test_cut_inside_a_header(tmp_path, compression):
+    """Every byte around the start of the first chunks."""
+    path = tmp_path / "bag.mcap"
+    values = write_some(path, 20, compression)
+    whole = path.read_bytes()
+    starts = [i for i in range(len(whole)) if whole[i : i + 17] == b"\x06" + whole[i + 1 : i + 9] + b"\0" * 8][:1]
+    for cut in range(starts[0], starts[0] + 120):
+        path.write_bytes(whole[:cut])
+        got, truncated = read(path)
+        assert truncated and got == values[: len(got)]
+
+
 def test_messages_of_the_chunk_that_was_cut(tmp_path):
     """Without compression even the last chunk is read up to the cut."""
     values = write_some(tmp_path / "bag.mcap", 40, "none")

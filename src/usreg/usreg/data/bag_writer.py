@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from collections.abc import Callable, Sequence
 from io import StringIO
 from pathlib import Path
@@ -101,6 +102,7 @@ class BagWriter:
         self._span: tuple[int, int] | None = None
         self._flushed_ns: int | None = None
         self._failed = self._closed = False
+        self._lock = threading.RLock()
         self._output = self._guard(self._open)
         self._mcap = Writer(self._output, chunk_bytes, _COMPRESSION[compression])
         self._guard(lambda: self._mcap.start(profile="ros2", library="usreg"))
@@ -138,6 +140,10 @@ class BagWriter:
         Raises:
             ConfigError: declared before with another type.
         """
+        with self._lock:
+            self._add_topic(topic, type_name, qos, definition, encoding)
+
+    def _add_topic(self, topic: str, type_name: str, qos: Sequence[Qos], definition: str | None, encoding: str) -> None:
         if topic in self._topics:
             if self._topics[topic][0] != type_name:
                 raise ConfigError(f"topic '{topic}' was declared as {self._topics[topic][0]}, now as {type_name}")
@@ -178,7 +184,11 @@ class BagWriter:
         self.write_raw(topic, stamp_ns, data, publish_ns)
 
     def write_raw(self, topic: str, stamp_ns: int, data: bytes, publish_ns: int | None = None) -> None:
-        """Add CDR bytes, as a raw subscription gives them, to a topic that was declared."""
+        """Add CDR bytes, as a raw subscription gives them, to a topic that was declared. Threads may take turns."""
+        with self._lock:
+            self._write_raw(topic, stamp_ns, data, stamp_ns if publish_ns is None else publish_ns)
+
+    def _write_raw(self, topic: str, stamp_ns: int, data: bytes, publish_ns: int) -> None:
         if topic not in self._channels:
             raise ConfigError(f"topic '{topic}' is not declared; call add_topic with its type first")
         if not 0 <= stamp_ns <= MAX_STAMP_NS:
@@ -188,9 +198,8 @@ class BagWriter:
                 f"'{self.path.name}' takes no more messages: "
                 + ("an earlier write failed" if self._failed else "it is closed")
             )
-        publish = stamp_ns if publish_ns is None else publish_ns
-        sequence = self._counts[topic]
-        self._guard(lambda: self._mcap.add_message(self._channels[topic], stamp_ns, bytes(data), publish, sequence))
+        channel, number = self._channels[topic], self._counts[topic]
+        self._guard(lambda: self._mcap.add_message(channel, stamp_ns, bytes(data), publish_ns, number))
         self._counts[topic] += 1
         self._span = (
             (min(self._span[0], stamp_ns), max(self._span[1], stamp_ns)) if self._span else (stamp_ns, stamp_ns)
@@ -207,7 +216,9 @@ class BagWriter:
 
     def flush(self) -> None:
         """Write the chunk in hand: what was taken so far survives the end of this process."""
-        self._guard(self._mcap.flush)
+        with self._lock:
+            if not (self._failed or self._closed):
+                self._guard(self._mcap.flush)
 
     def close(self) -> None:
         """Finish the bag.
@@ -215,8 +226,11 @@ class BagWriter:
         Raises:
             WriteError: the end could not be written; what was written before stays readable (live), or nothing appears.
         """
-        if self._closed:
-            return
+        with self._lock:
+            if not self._closed:
+                self._close()
+
+    def _close(self) -> None:
         self._closed = True
         try:
             if not self._failed:

@@ -113,6 +113,7 @@ class McapFile:
             opcode, length = RECORD.unpack(self._file.read(RECORD.size))
             position += RECORD.size
             if opcode == 0 or length > self._size - position:
+                self.truncated = True
                 if opcode == CHUNK:
                     self._add_chunk(position, self._size - position)
                 return False
@@ -159,6 +160,8 @@ class McapFile:
             return
         start, end, size, crc, name_length = CHUNK_HEAD.unpack_from(head)
         data = CHUNK_HEAD.size + name_length + 8
+        if len(head) < data and self.truncated:
+            return  # cut inside the header of this chunk
         if name_length > 32 or len(head) < data:
             self._damaged(position, "its header is not readable")
             return
