@@ -106,7 +106,8 @@ def as_grey(picture: Any) -> Tensor:
         import cv2
 
         array = cv2.cvtColor(np.ascontiguousarray(array), cv2.COLOR_BGR2GRAY)
-    return torch.from_numpy(np.ascontiguousarray(array))
+    array = np.ascontiguousarray(array)
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 
 def check_frame(image: Tensor, geometry: ImageGeometry) -> None:
