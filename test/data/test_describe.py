@@ -58,6 +58,16 @@ def test_files_of_no_kind(tmp_path):
         describe(tmp_path / "x.txt")
 
 
+def test_the_session_that_ships(top):
+    folder = top / "bags" / "phantom"
+    if not folder.is_dir():
+        pytest.skip("bags/phantom has not been made yet")
+    told = describe(folder)
+    assert told["kind"] == "session" and told["bag"]["kind"] == "bag" and told["bag"]["messages"] > 0
+    assert describe(folder / "session.yaml") == told
+    json.dumps(told, allow_nan=False)
+
+
 def test_a_damaged_sequence_is_not_taken_for_a_volume(sequence, tmp_path):
     path = tmp_path / "x.igs.mha"
     write_sequence(sequence, path)

@@ -20,6 +20,7 @@ from .plus_xml import read_xml, static_transforms
 from .sequence import Sequence
 from .sequences import is_sequence, read_sequence
 from .sessions import FILE_NAME, read_session
+from .volumes import ENDINGS as VOLUME_ENDINGS
 from .volumes import read_volume
 
 GAP_FACTOR = 2.5  # an interval this many times the usual one counts as a gap
@@ -41,6 +42,8 @@ def describe(path: str | Path) -> dict[str, Any]:
         raise MissingFileError(f"no file or folder '{path.name}' in '{path.parent}': check the name")
     if path.is_dir():
         return _describe_folder(path)
+    if path.name == FILE_NAME:
+        return _describe_session(path)
     ending = path.suffix.lower()
     if ending in BAG_ENDINGS:
         return describe_bag(path)
@@ -50,6 +53,9 @@ def describe(path: str | Path) -> dict[str, Any]:
         return describe_sequence(read_sequence(path))
     if ending == ".dcm":
         return _describe_cine(path)
+    if not path.name.lower().endswith(VOLUME_ENDINGS):
+        known = ".mha .mhd .nrrd .nii .nii.gz .dcm .xml .yaml .mcap .db3, folders with a DICOM series, a bag, a session"
+        raise FileFormatError(f"'{path.name}' is of no kind that usreg reads: {known}")
     return _describe_volume(path)
 
 
