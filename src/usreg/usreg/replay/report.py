@@ -1,154 +1,92 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a replay tells `evaluation.write_report`: rows, errors of the smoothed poses, trajectories, times, pictures."""
+"""What a replay tells `evaluation.write_report`: rows, errors of the poses shown, trajectories, times, pictures."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..data.sessions import Session
 from ..data.types import Trajectory
-from ..evaluation import Event, Row, Snapshot, normalised_error, result_json, row_of, spread, tre_mm
+from ..evaluation import Event, Row, Snapshot, result_json, spread
 from ..geometry import se3
-from ..navigator import Navigator
-from .build import ReplayConfig
+from .step import Step
 
-if TYPE_CHECKING:
-    from .run import Skipped, Step
+SHOWN = ("smoothed", "lagged")
 
 
-def report_content(
-    session: Session, config: ReplayConfig, navigator: Navigator, steps: Sequence[Step], skipped: Sequence[Skipped]
-) -> dict[str, Any]:
-    """Arguments of `write_report`."""
-    world, ct = session.config.frames.world, session.config.frames.volume
-    rows = [row_of_step(s, session) for s in steps]
-    shown = {"smoothed": _shown(steps, session, _live), "lagged": _shown(steps, session, _lagged)}
-    more = {
-        "session": session.folder.name,
-        "system": config.system or session.config.system,
-        "seed": session.config.seed,
-        "statuses": dict(Counter(s.result.status for s in steps)),
-        "skipped_messages": len(skipped),
-        **{name: _summary(values) for name, values in shown.items()},
-        "events": [vars(e) for e in _events(steps, skipped)],
-    }
-    result = result_json(rows, **more)
-    result["summary"] |= {f"{name}_tre_mm": result[name]["tre_mm"] for name in shown}
-    return {
-        "result": result,
-        "timing": {"stages": _times(steps)},
-        "trajectories": _trajectories(steps, world, ct),
-        "snapshots": [s for s in map(_snapshot, steps) if s is not None],
-        "title": f"usreg replay: {session.folder.name}",
-    }
+class Collector:
+    """Keeps of each step only what the report needs: a long session's images do not fit into memory."""
 
+    def __init__(self, total: int, snapshots: int) -> None:
+        self._keep = {int((i + 0.5) * total / snapshots) for i in range(min(snapshots, total))}
+        self._rows: list[Row] = []
+        self._errors: dict[str, list[float]] = {name: [] for name in SHOWN}
+        self._poses: dict[str, list[Tensor | None]] = {n: [] for n in ("registered", *SHOWN, "truth")}
+        self._events: list[Event] = []
+        self._seconds: dict[str, list[float]] = {}
+        self._snapshots: list[Snapshot] = []
 
-def row_of_step(step: Step, session: Session) -> Row:
-    """The registration of a frame against the truth; a frame without a pose of the probe has only its status."""
-    r = step.result
-    if r.tracked is None:
-        return Row(r.frame.index, r.frame.stamp_s, status=r.status, reason=r.reason)
-    truth = image_truth(step, session)
-    start = None if r.start is None else r.start.world_T_ct
-    row = row_of(r.tracked, start, r.estimate, truth, r.status, r.reason)
-    known = step.truth.get((session.config.frames.world, session.config.frames.volume))
-    if r.estimate is None or known is None:
-        return row
-    # the covariance is of world_T_ct and holds the tracking's; the TRE is where the image lies in the volume
-    e = r.estimate
-    accepted = e.accepted and r.update is not None and r.update.accepted
-    return replace(row, accepted=accepted, nees=normalised_error(e.world_T_ct, known, e.covariance, e.pivot))
+    @property
+    def count(self) -> int:
+        """Steps so far."""
+        return len(self._rows)
 
-
-def image_truth(step: Step, session: Session) -> Tensor | None:
-    """The world_T_ct that puts the frame, at its measured pose, where it truly lies in the volume; None: not known."""
-    names, tracked = session.config.frames, step.result.tracked
-    world_T_ct = step.truth.get((names.world, names.volume))
-    world_T_image = step.truth.get((names.world, names.image))
-    if world_T_ct is None or tracked is None:
-        return None
-    if world_T_image is None:
-        return _rigid(world_T_ct)
-    return _rigid(tracked.world_T_image @ se3.inverse(world_T_image) @ world_T_ct)
-
-
-def _rigid(pose: Tensor) -> Tensor:
-    return se3.check_rigid(pose, "truth")
-
-
-def _live(step: Step) -> Tensor | None:
-    return None if step.result.prediction is None else step.result.prediction.world_T_ct
-
-
-def _lagged(step: Step) -> Tensor | None:
-    return None if step.lagged is None else step.lagged.world_T_ct
-
-
-def _shown(steps: Sequence[Step], session: Session, pose_of: Callable[[Step], Tensor | None]) -> list[dict[str, Any]]:
-    """TRE of the poses that were given out, one row for each frame; NaN where none was, or without truth."""
-    rows = []
-    for step in steps:
-        pose, truth, tracked = pose_of(step), image_truth(step, session), step.result.tracked
-        error = math.nan
-        if pose is not None and truth is not None and tracked is not None:
-            found, true = (se3.inverse(t) @ tracked.world_T_image for t in (pose, truth))
-            error = tre_mm(found, true, step.result.frame.geometry)
-        rows.append({"stamp_s": step.stamp_s, "given": pose is not None, "tre_mm": error})
-    return rows
-
-
-def _summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    given = sum(r["given"] for r in rows)
-    share = given / len(rows) if rows else math.nan
-    return {"given_share": share, "tre_mm": spread([r["tre_mm"] for r in rows]), "frames": list(rows)}
-
-
-def _events(steps: Sequence[Step], skipped: Sequence[Skipped]) -> list[Event]:
-    found = [Event(s.stamp_s, s.result.status, s.result.reason) for s in steps if s.result.status != "TRACKING"]
-    found += [
-        Event(s.stamp_s, "RE-INITIALISED", s.result.update.reason)
-        for s in steps
-        if s.result.update is not None and s.result.update.accepted and "re-init" in s.result.update.reason
-    ]
-    found += [Event(s.stamp_s, "SKIPPED", s.reason) for s in skipped]
-    return sorted(found, key=lambda e: e.stamp_s)
-
-
-def _times(steps: Sequence[Step]) -> dict[str, list[float]]:
-    parts = list(dict.fromkeys(name for s in steps for name in s.result.seconds))
-    return {name: [s.result.seconds[name] for s in steps if name in s.result.seconds] for name in parts}
-
-
-def _trajectories(steps: Sequence[Step], world: str, ct: str) -> dict[str, Trajectory]:
-    def registered(step: Step) -> Tensor | None:
+    def take(self, step: Step) -> None:
+        """Note a step."""
         r = step.result
-        used = r.update is not None and r.update.accepted
-        return r.estimate.world_T_ct if r.estimate is not None and used else None
+        if self.count in self._keep and r.overlay is not None:
+            self._snapshots.append(Snapshot(r.overlay.image.numpy(), f"{step.stamp_s:.2f} s: {r.status}"))
+        self._rows.append(step.row())
+        poses = (step.registered, step.smoothed, step.fixed_lag, step.true_world_T_ct)
+        for name, pose in zip(self._poses, poses, strict=True):
+            self._poses[name].append(pose)
+        for name in SHOWN:
+            self._errors[name].append(step.error_mm(self._poses[name][-1]))
+        for part, seconds in r.seconds.items():
+            self._seconds.setdefault(part, []).append(seconds)
+        if r.status != "TRACKING":
+            self._events.append(Event(step.stamp_s, r.status, r.reason))
+        elif r.update is not None and r.update.reason.startswith("re-initialised"):
+            self._events.append(Event(step.stamp_s, "RE-INITIALISED", r.update.reason))
 
-    chosen: dict[str, Callable[[Step], Tensor | None]] = {
-        "registered": registered, "smoothed": _live, "lagged": _lagged, "truth": lambda s: s.truth.get((world, ct)),
-    }  # fmt: skip
-    found = {name: _trajectory(steps, pose_of, world, ct) for name, pose_of in chosen.items()}
-    return {name: t for name, t in found.items() if bool(t.valid.any())}
+    def skip(self, stamp_s: float, reason: str) -> None:
+        """Note a message that could not be used."""
+        self._events.append(Event(stamp_s, "SKIPPED", reason))
+
+    def content(self, title: str, world: str, ct: str, **facts: Any) -> dict[str, Any]:
+        """Arguments of `write_report`; `facts` stand in the result beside the rows."""
+        events = sorted(self._events, key=lambda e: e.stamp_s)
+        result = result_json(
+            self._rows,
+            **facts,
+            statuses=dict(Counter(r.status for r in self._rows)),
+            shown={name: self._shown(name) for name in SHOWN},
+            events=[vars(e) for e in events],
+        )
+        result["summary"] |= {f"{name}_tre_mm": result["shown"][name]["summary"] for name in SHOWN}
+        stamps = [r.stamp_s for r in self._rows]
+        trajectories = {name: _trajectory(stamps, poses, world, ct) for name, poses in self._poses.items()}
+        return {
+            "result": result,
+            "timing": {"stages": self._seconds},
+            "trajectories": {name: t for name, t in trajectories.items() if bool(t.valid.any())},
+            "snapshots": self._snapshots,
+            "title": title,
+        }
+
+    def _shown(self, name: str) -> dict[str, Any]:
+        given = [p is not None for p in self._poses[name]]
+        share = sum(given) / len(given) if given else math.nan
+        return {"given_share": share, "summary": spread(self._errors[name]), "tre_mm": list(self._errors[name])}
 
 
-def _trajectory(steps: Sequence[Step], pose_of: Callable[[Step], Tensor | None], world: str, ct: str) -> Trajectory:
-    poses = [pose_of(s) for s in steps]
-    stamps = torch.tensor([s.stamp_s for s in steps], dtype=torch.float64)
+def _trajectory(stamps_s: Sequence[float], poses: Sequence[Tensor | None], world: str, ct: str) -> Trajectory:
     filled = [se3.identity() if p is None else p for p in poses]
     stacked = torch.stack(filled) if filled else torch.zeros(0, 4, 4, dtype=torch.float64)
-    return Trajectory(stamps, stacked, torch.tensor([p is not None for p in poses], dtype=torch.bool), ct, world)
-
-
-def _snapshot(step: Step) -> Snapshot | None:
-    r = step.result
-    if r.overlay is None:
-        return None
-    return Snapshot(r.overlay.image.numpy(), f"{step.stamp_s:.2f} s: {r.status}")
+    valid = torch.tensor([p is not None for p in poses], dtype=torch.bool)
+    return Trajectory(torch.tensor(stamps_s, dtype=torch.float64), stacked, valid, ct, world)

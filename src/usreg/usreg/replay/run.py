@@ -4,18 +4,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..data.session_events import FrameEvent, SkippedEvent, TransformEvent, TruthEvent, session_frames
 from ..data.sessions import Session
 from ..errors import LostError, UsregError
 from ..evaluation import write_report
-from ..navigator import Navigator, StepResult
-from ..smoothing import Prediction
+from ..navigator import Navigator
 from .build import (
     ReplayConfig,
     build_navigator,
@@ -26,36 +26,11 @@ from .build import (
     static_transforms,
 )
 from .feed import Feed
-from .report import report_content
+from .report import Collector
+from .step import Step
 
 Progress = Callable[[int, int], None]
-
-
-@dataclass(eq=False)
-class Step:
-    """A frame's result, what is true at its stamp, and its fixed-lag pose.
-
-    Args:
-        truth: poses (4, 4), mm, by (parent, child); empty where nobody knows.
-        lagged: None where none may be given out.
-    """
-
-    result: StepResult
-    truth: dict[tuple[str, str], Tensor] = field(default_factory=dict)
-    lagged: Prediction | None = None
-
-    @property
-    def stamp_s(self) -> float:
-        """Of the frame."""
-        return self.result.frame.stamp_s
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """A message that could not be used."""
-
-    stamp_s: float
-    reason: str
+Skip = Callable[[float, str], None]
 
 
 def replay_session(
@@ -79,34 +54,41 @@ def replay_session(
     """
     session = find_session(path)
     config = config or ReplayConfig(system=system)
-    navigator, feed = build_navigator(session, config)
-    steps: list[Step] = []
-    skipped: list[Skipped] = []
     total = frame_count(session)
-    keep = set(_spread(total, config.snapshots))
-    for step in run_session(session, navigator, feed, skipped):
-        if len(steps) not in keep:
-            step.result.overlay = None  # pictures of a long session do not fit into memory
-        steps.append(step)
-        if progress is not None:
-            progress(len(steps), total)
-    content = report_content(session, config, navigator, steps, skipped)
+    collector = Collector(total, config.snapshots)
+    with fixed_threads():
+        navigator, feed = build_navigator(session, config)
+        for step in run_session(session, navigator, feed, collector.skip):
+            collector.take(step)
+            if progress is not None:
+                progress(collector.count, total)
+    names, name = session.config.frames, session.folder.resolve().name
+    facts = {"session": name, "system": config.system or session.config.system, "seed": session.config.seed}
+    content = collector.content(f"usreg replay: {name}", names.world, names.volume, **facts)
     write_report(report, **content)
     summary: dict[str, Any] = content["result"]["summary"]
     return summary
 
 
-def run_session(
-    session: Session, navigator: Navigator, feed: Feed, skipped: list[Skipped] | None = None
-) -> Iterator[Step]:
+@contextmanager
+def fixed_threads(count: int = 1) -> Iterator[None]:
+    """The same number of torch threads on every machine: sums that are split otherwise differ in their last bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def run_session(session: Session, navigator: Navigator, feed: Feed, skip: Skip | None = None) -> Iterator[Step]:
     """Steps of a session in order; each comes out once its fixed-lag pose is known.
 
     Args:
-        skipped: messages that could not be used are appended here.
+        skip: told stamp and reason of every message that could not be used.
     """
-    skipped = [] if skipped is None else skipped
     waiting: list[Step] = []
-    for step in _steps(session, navigator, feed, skipped):
+    for step in _steps(session, navigator, feed, skip or (lambda stamp_s, reason: None)):
         waiting.append(step)
         ripe = step.stamp_s - navigator.pose_filter.config.lag_s
         while waiting and waiting[0].stamp_s < ripe:
@@ -115,8 +97,8 @@ def run_session(
         yield _with_lagged(step, navigator)
 
 
-def _steps(session: Session, navigator: Navigator, feed: Feed, skipped: list[Skipped]) -> Iterator[Step]:
-    truth: dict[tuple[str, str], Tensor] = {}
+def _steps(session: Session, navigator: Navigator, feed: Feed, skip: Skip) -> Iterator[Step]:
+    names, truth = session.config.frames, dict[tuple[str, str], Tensor]()
     begun = False
     for event in static_transforms(session):
         feed.take(event)
@@ -124,18 +106,19 @@ def _steps(session: Session, navigator: Navigator, feed: Feed, skipped: list[Ski
         if isinstance(event, TruthEvent):
             truth[event.parent, event.child] = event.parent_T_child
         elif isinstance(event, SkippedEvent):
-            skipped.append(Skipped(event.stamp_s, f"{event.topic}: {event.reason}"))
+            skip(event.stamp_s, f"{event.topic}: {event.reason}")
         elif isinstance(event, FrameEvent):
             begun = begun or _begin(session, navigator, event.stamp_s)
-            yield Step(navigator.step(event.frame), dict(truth))
+            yield Step(navigator.step(event.frame), names, dict(truth))
         elif not (isinstance(event, TransformEvent) and event.static):
             try:
                 feed.take(event)
             except UsregError as error:
-                skipped.append(Skipped(event.stamp_s, str(error)))
+                skip(event.stamp_s, str(error))
 
 
 def _begin(session: Session, navigator: Navigator, stamp_s: float) -> bool:
+    """Where the session says no pose, the navigator stays UNINITIALISED and its report shows that."""
     start = initial_pose(session)
     if start is not None:
         navigator.initialize(stamp_s, *start)
@@ -148,8 +131,3 @@ def _with_lagged(step: Step, navigator: Navigator) -> Step:
     except LostError:
         step.lagged = None  # the report shows the gap
     return step
-
-
-def _spread(total: int, count: int) -> list[int]:
-    """`count` places spread evenly over `total`, the ends left out."""
-    return [int((i + 0.5) * total / count) for i in range(min(count, total))] if count else []
