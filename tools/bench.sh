@@ -6,6 +6,6 @@ failed=""
 for file in benchmarks/bench_*.py; do
     [ -e "$file" ] || { echo "usreg: no benchmarks found." >&2; exit 2; }
     echo "== $(basename "$file" .py)"
-    python "$file" --out build/bench || failed="$failed $(basename "$file")"
+    python "$file" || failed="$failed $(basename "$file")"
 done
 [ -z "$failed" ] || { echo "usreg: failed:$failed" >&2; exit 1; }

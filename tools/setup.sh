@@ -118,6 +118,7 @@ build_package() {
     rm -f "$state/package"
     say "building the package ..."
     colcon_build --base-paths src/usreg --symlink-install
+    find "$venv/share/usreg" -xtype l -delete  # links to files that are gone
     link_modules
     link_command
     finish package "$wanted"

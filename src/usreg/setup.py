@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Installs the library, its nodes, and the launch, config, bags and benchmarks folders of the top level."""
 
-import os
 import re
 from glob import glob
 from pathlib import Path
@@ -10,7 +9,6 @@ from setuptools import find_packages, setup
 
 PACKAGE = "usreg"
 HERE = Path(__file__).resolve().parent  # colcon's symlink build runs a link to this file from its own folder
-TOP = HERE.parents[1]
 SHARED_FOLDERS = ("launch", "config", "bags", "benchmarks")
 NODES = {
     "us_acquisition": "acquisition",
@@ -30,14 +28,17 @@ def version() -> str:
 
 
 def data_files() -> list[tuple[str, list[str]]]:
-    """Every file of the shared folders, folder by folder, to be installed under share/usreg."""
+    """Every file of the shared folders, folder by folder, to be installed under share/usreg.
+
+    The folders are links to the top level: a path with `..` would lead a symlink build out of its own folder.
+    """
     rows: dict[str, list[str]] = {}
     for folder in SHARED_FOLDERS:
-        for found in sorted(glob(f"{TOP}/{folder}/**", recursive=True)):
+        for found in sorted(glob(f"{HERE}/{folder}/**", recursive=True)):
             path = Path(found)
             if path.is_file() and "__pycache__" not in path.parts:
-                target = f"share/{PACKAGE}/{path.parent.relative_to(TOP)}"
-                rows.setdefault(target, []).append(os.path.relpath(path, Path.cwd()))
+                relative = path.relative_to(HERE)
+                rows.setdefault(f"share/{PACKAGE}/{relative.parent}", []).append(str(relative))
     return list(rows.items())
 
 
