@@ -179,6 +179,7 @@ def test_latency_moves_the_images_and_is_noted(tmp_path):
     sequence_to_session(sequence, tmp_path / "session", calibration(0.02))
     session = read_session(tmp_path / "session")
     assert session.config.latency_applied_s == 0.02
+    assert read_calibration(session.calibration_path).latency_s == 0.0  # it is in the stamps already
     frames = [e.frame.stamp_s for e in session_frames(session) if isinstance(e, FrameEvent)]
     assert frames[0] == pytest.approx(0.98) and len(frames) == 11
     assert_same(sequence, bag_to_sequence(session.bag_path)[0])  # the sequence itself keeps its stamps

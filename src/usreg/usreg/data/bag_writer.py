@@ -105,7 +105,11 @@ class BagWriter:
         self._lock = threading.RLock()
         self._output = self._guard(self._open)
         self._mcap = Writer(self._output, chunk_bytes, _COMPRESSION[compression])
-        self._guard(lambda: self._mcap.start(profile="ros2", library="usreg"))
+        try:
+            self._guard(lambda: self._mcap.start(profile="ros2", library="usreg"))
+        except WriteError:
+            self._output.close()
+            raise
 
     def _open(self) -> _Output:
         if self.path.exists():

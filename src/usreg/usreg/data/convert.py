@@ -3,18 +3,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from ..errors import FileFormatError, WriteError
 from .bag_reader import SUFFIXES
 from .bag_to_plus import bag_to_sequence
-from .calibration import read_calibration
+from .calibration import read_calibration, write_calibration
 from .plus_to_bag import Progress, sequence_to_bag
 from .sequences import META_ENDINGS, NRRD_ENDINGS, Sequence, is_sequence, read_sequence, write_sequence
 from .sessions import FILE_NAME, SessionConfig, read_session, write_session
 from .types import Calibration, Trajectory
 from .volumes import read_volume, write_volume
 
+CALIBRATION_NAME = "calibration.yaml"
 SEQUENCE_ENDINGS = META_ENDINGS + NRRD_ENDINGS
 
 
@@ -93,7 +95,7 @@ def load(
 def sequence_to_session(
     sequence: Sequence, folder: Path, calibration: Calibration | None = None, progress: Progress | None = None
 ) -> list[str]:
-    """A session's folder with the bag of a sequence; a volume and an initial pose are added by hand.
+    """A session's folder with the bag of a sequence and its calibration; volume and initial pose are added by hand.
 
     Raises:
         WriteError: the folder holds a session already.
@@ -101,6 +103,11 @@ def sequence_to_session(
     if (folder / FILE_NAME).exists():
         raise WriteError(f"'{folder.name}' holds a session already; choose another name or remove it")
     remarks = sequence_to_bag(sequence, folder / "bag", calibration, progress=progress)
-    latency_s = 0.0 if calibration is None else calibration.latency_s
-    write_session(folder, SessionConfig(pose_source="tf", latency_applied_s=latency_s))
+    if calibration is None:
+        write_session(folder, SessionConfig(pose_source="tf"))
+        return remarks
+    # the bag's stamps have the latency behind them: whoever reads this calibration must not subtract it again
+    write_calibration(replace(calibration, latency_s=0.0), folder / CALIBRATION_NAME)
+    config = SessionConfig(pose_source="tf", calibration=CALIBRATION_NAME, latency_applied_s=calibration.latency_s)
+    write_session(folder, config)
     return remarks
