@@ -2,10 +2,11 @@
 """DICOM cines: made here and the real one; damaged and lying files."""
 
 import numpy as np
+import pydicom
 import pytest
 import torch
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, generate_uid
 
 from usreg.data.describe import describe
 from usreg.data.dicom import CineLimits, read_cine
@@ -106,6 +107,15 @@ def test_files_that_lie(make_cine, tmp_path):
         read_cine(deep)
     with pytest.raises(ConfigError):
         CineLimits(max_frames=0)
+
+
+def test_deflated_files_cannot_be_bounded(make_cine):
+    path, _ = make_cine(shape=(2, 6, 8))
+    dataset = pydicom.dcmread(path)
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    dataset.save_as(path, enforce_file_format=True)
+    with pytest.raises(FileFormatError, match="deflated"):
+        read_cine(path)
 
 
 def test_cut_off(make_cine):

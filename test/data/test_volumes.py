@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 from usreg.data.describe import describe
 from usreg.data.labels import read_label_names
 from usreg.data.types import Volume
-from usreg.data.volumes import VolumeLimits, mask_path, read_labels, read_volume, with_labels, write_volume
+from usreg.data.volumes import (
+    VolumeLimits,
+    mask_path,
+    read_labels,
+    read_volume,
+    with_labels,
+    write_labels,
+    write_volume,
+)
 from usreg.errors import ConfigError, FileFormatError, GeometryError, MissingFileError, ShapeError, WriteError
 from usreg.geometry import rotation
 from usreg.geometry.grid import VoxelGrid
@@ -159,6 +167,17 @@ def test_metaimage_headers_that_lie(tmp_path, change, kind, match):
         read_volume(tmp_path / "v.mha")
 
 
+@pytest.mark.parametrize("target", ["/etc/hostname", "../x.raw", "LIST", "slice%03d.raw 1 4 1", "sub/x.raw"])
+def test_data_files_elsewhere_are_not_opened(tmp_path, target):
+    header = {"dims": "2 3 4", "spacing": "1 1 1", "offset": "0 0 0", "matrix": "1 0 0 0 1 0 0 0 1"}
+    (tmp_path / "v.mhd").write_text(META.format(**header).replace("LOCAL", target))
+    text = "NRRD0004\ntype: uint8\ndimension: 3\nsizes: 2 3 4\nencoding: raw\n"
+    (tmp_path / "v.nhdr").write_text(f"{text}data file: {target}\n")
+    for name in ("v.mhd", "v.nhdr"):
+        with pytest.raises(FileFormatError, match="only a plain file name|several data files"):
+            read_volume(tmp_path / name)
+
+
 def spoil_nifti(path, edit):
     content = bytearray(path.read_bytes())
     edit(content)
@@ -245,6 +264,10 @@ def test_labels(tmp_path):
     assert with_labels(volume, labels, names).label_names[1] == "liver"
     with pytest.raises(ShapeError, match="resample"):
         with_labels(volume, labels[:1])
+    write_labels(with_labels(volume, labels), tmp_path / "again.mha")
+    assert torch.equal(read_labels(tmp_path / "again.mha")[0], labels)
+    with pytest.raises(ShapeError, match="no labels"):
+        write_labels(volume, tmp_path / "none.mha")
     sitk.WriteImage(sitk.Cast(image, sitk.sitkFloat32) * 0.5, str(tmp_path / "f.nii.gz"))
     with pytest.raises(FileFormatError, match="whole number"):
         read_labels(tmp_path / "f.nii.gz")

@@ -136,6 +136,20 @@ def test_yaml_from_outside(tmp_path, content, match):
         load_yaml(path)
 
 
+@pytest.mark.parametrize("closing", ["\nb: &l9 [*l8, *l8, *l8, *l8, *l8, *l8, *l8, *l8]\n", "\nc: &self [*self]\n"])
+def test_yaml_aliases_that_stand_for_billions(tmp_path, closing):
+    levels = [f"a{i}: &l{i} [{', '.join([f'*l{i - 1}'] * 8)}]" for i in range(1, 9)]
+    (tmp_path / "c.yaml").write_text("\n".join(["a0: &l0 [1, 1]", *levels]) + closing)
+    with pytest.raises(FileFormatError, match="aliases"):
+        load_yaml(tmp_path / "c.yaml")
+
+
+def test_messages_stay_short():
+    with pytest.raises(ConfigError) as caught:
+        from_mapping(Outer, {"name": list(range(10**6))})
+    assert len(str(caught.value)) < 200
+
+
 def test_absent_yaml(tmp_path):
     with pytest.raises(MissingFileError, match="check the name"):
         load_yaml(tmp_path / "absent.yaml")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 import types
 import typing
 from pathlib import Path
@@ -15,6 +16,7 @@ from .errors import ConfigError, FileFormatError, MissingFileError
 
 T = TypeVar("T")
 MAX_YAML_BYTES = 4 * 1024 * 1024
+MAX_YAML_VALUES = 1_000_000
 
 
 def load_yaml(path: str | Path) -> dict[str, Any]:
@@ -28,14 +30,31 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise MissingFileError(f"no file '{path.name}' in '{path.parent}': check the name")
     if path.stat().st_size > MAX_YAML_BYTES:
-        raise FileFormatError(f"'{path.name}' has {path.stat().st_size} bytes; a YAML file here has at most {MAX_YAML_BYTES}")
+        size = path.stat().st_size
+        raise FileFormatError(f"'{path.name}' has {size} bytes; a YAML file here has at most {MAX_YAML_BYTES}")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise FileFormatError(f"'{path.name}' is not readable YAML: {error}") from error
+    _check_size(content, path.name)
     if not isinstance(content, dict):
-        raise FileFormatError(f"'{path.name}' must hold a mapping of names to values, it holds a {type(content).__name__}")
+        kind = type(content).__name__
+        raise FileFormatError(f"'{path.name}' must hold a mapping of names to values, it holds a {kind}")
     return content
+
+
+def _check_size(content: Any, name: str) -> None:
+    """Aliases (`*name`) let a small file stand for billions of values, or for itself: count what a reader would meet."""
+    stack, count = [content], 0
+    while stack:
+        value = stack.pop()
+        count += 1
+        if count > MAX_YAML_VALUES:
+            raise FileFormatError(f"'{name}' stands for more than {MAX_YAML_VALUES} values: do without aliases (*name)")
+        if isinstance(value, dict):
+            stack.extend(value.values())
+        elif isinstance(value, (list, tuple, set)):
+            stack.extend(value)
 
 
 def from_mapping(cls: type[T], mapping: typing.Mapping[str, Any], where: str = "") -> T:
@@ -50,7 +69,7 @@ def from_mapping(cls: type[T], mapping: typing.Mapping[str, Any], where: str = "
         ConfigError: unknown or missing key, or a value of the wrong type.
     """
     if not isinstance(mapping, typing.Mapping):
-        raise ConfigError(f"'{where or cls.__name__}' must be a mapping, it is {mapping!r}")
+        raise ConfigError(f"'{where or cls.__name__}' must be a mapping, it is {reprlib.repr(mapping)}")
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
     unknown = sorted(set(map(str, mapping)) - set(fields))
     if unknown:
@@ -90,11 +109,11 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return _convert_tuple(args, value, where)
     if origin is dict:
         if not isinstance(value, dict):
-            raise ConfigError(f"'{where}' must be a mapping, it is {value!r}")
+            raise ConfigError(f"'{where}' must be a mapping, it is {reprlib.repr(value)}")
         return {k: _convert(args[1], v, f"{where}.{k}") for k, v in value.items()}
     if origin is typing.Literal:
         if value not in args:
-            raise ConfigError(f"'{where}' is {value!r}; choose one of {list(args)}")
+            raise ConfigError(f"'{where}' is {reprlib.repr(value)}; choose one of {list(args)}")
         return value
     return _convert_scalar(hint, value, where)
 
@@ -113,7 +132,7 @@ def _convert_union(args: tuple[Any, ...], value: Any, where: str) -> Any:
 
 def _convert_tuple(args: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
     if not isinstance(value, (list, tuple)):
-        raise ConfigError(f"'{where}' must be a list, it is {value!r}")
+        raise ConfigError(f"'{where}' must be a list, it is {reprlib.repr(value)}")
     if len(args) == 2 and args[1] is Ellipsis:
         return tuple(_convert(args[0], v, f"{where}[{i}]") for i, v in enumerate(value))
     if len(args) != len(value):
@@ -127,7 +146,7 @@ def _convert_scalar(hint: Any, value: Any, where: str) -> Any:
     if hint is Path and isinstance(value, str):
         return Path(value)
     if isinstance(value, bool) != (hint is bool) or not isinstance(value, hint):
-        raise ConfigError(f"'{where}' must be {getattr(hint, '__name__', hint)}, it is {value!r}")
+        raise ConfigError(f"'{where}' must be {getattr(hint, '__name__', hint)}, it is {reprlib.repr(value)}")
     return value
 
 

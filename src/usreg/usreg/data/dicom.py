@@ -21,6 +21,7 @@ from ..geometry.sector import SectorGeometry, full_rectangle
 from .pixels import grey
 from .sequence_header import GIBIBYTE
 
+DEFLATED = "1.2.840.10008.1.2.1.99"  # pydicom would unpack it without a limit
 UNITS_CM, FORMAT_2D, TYPE_TISSUE = 3, 1, 1  # DICOM PS3.3 C.8.5.5
 READ_ERRORS = (
     ValueError,
@@ -74,12 +75,14 @@ def read_cine(path: str | Path, limits: CineLimits | None = None) -> Cine:
         MissingFileError: no such file. FileFormatError: no DICOM image, an encoding that is not read, too large, cut
             off, or without frame time.
     """
-    import pydicom
+    import pydicom.filereader
 
     path, limits = Path(path), limits or CineLimits()
     if not path.is_file():
         raise MissingFileError(f"no file '{path.name}' in '{path.parent}': check the name")
     try:
+        if pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID") == DEFLATED:
+            raise FileFormatError(f"'{path.name}' is deflated as a whole, which cannot be bounded: convert it first")
         dataset = pydicom.dcmread(path)
         count, height, width = _declared(dataset, path.name, limits)
         stamps = _stamps(dataset, count, path.name)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..errors import FileFormatError, GeometryError
 from .sequence_fields import numbers
-from .sequence_header import SequenceLimits, header_lines
+from .sequence_header import SequenceLimits, beside, header_lines
 
 # field: (struct format, byte position), for the header of 348 bytes and for that of 540
 NIFTI_LAYOUTS = {
@@ -27,16 +27,19 @@ META_NUMBERS = {
 
 
 def check_volume_header(path: Path, max_bytes: int) -> None:
-    """Look at the header of a NIfTI or MetaImage volume before ITK reads it; other formats pass.
+    """Look at the header of a NIfTI, MetaImage or NRRD volume before ITK reads it; other formats pass.
 
     Raises:
-        GeometryError: spacing of zero, or numbers that are not finite. FileFormatError: cut off, or no such format.
+        GeometryError: spacing of zero, or numbers that are not finite.
+        FileFormatError: cut off, no such format, or a data file elsewhere.
     """
     name = path.name.lower()
     if name.endswith((".nii", ".nii.gz")):
         check_nifti(path, max_bytes)
     elif name.endswith((".mha", ".mhd")):
         _check_metaimage(path)
+    elif name.endswith((".nrrd", ".nhdr")):
+        _check_nrrd(path)
 
 
 def check_nifti(path: Path, max_bytes: int) -> None:
@@ -114,5 +117,26 @@ def _check_metaimage(path: Path) -> None:
                         f"'{path.name}' has {key} = {value[:80]}; expected finite numbers: mend its header"
                     )
             if key.lower() == "elementdatafile":
-                return
+                return _check_data_file(path, value, "LOCAL")
     raise FileFormatError(f"'{path.name}' ends inside its header: it is empty, cut off, or no MetaImage")
+
+
+def _check_nrrd(path: Path) -> None:
+    with path.open("rb") as stream:
+        for line in header_lines(stream, SequenceLimits().max_header_bytes, path.name):
+            key, _, value = (part.strip() for part in line.partition(":"))
+            if key.lower() in ("data file", "datafile"):
+                return _check_data_file(path, value, "")
+            if not line:
+                return None
+
+
+def _check_data_file(path: Path, name: str, inline: str) -> None:
+    """ITK would open any file that a header names, and lists of them."""
+    if inline and name.upper() == inline:
+        return
+    if name.upper().startswith("LIST") or "%" in name:
+        raise FileFormatError(
+            f"'{path.name}' is spread over several data files ({name[:60]}): write it again as one file"
+        )
+    beside(path, name)

@@ -244,7 +244,7 @@ def _mask_beside(path: Path, grid: VoxelGrid, limits: VolumeLimits) -> Tensor | 
 
 
 def write_volume(volume: Volume, path: str | Path) -> None:
-    """Write a volume, and its mask as `<name>.mask.<ending>` beside it; labels are written with `write_labels`.
+    """Write a volume, and its mask as `<name>.mask.<ending>` beside it; labels by `write_labels`.
 
     Raises:
         WriteError: the disk is full or there is no permission; an older file is unchanged. FileFormatError: unknown
@@ -302,6 +302,17 @@ def read_labels(
     given = names if isinstance(names, dict) else read_label_names(names) if names is not None else {}
     values = [int(v) for v in torch.unique(labels) if v != 0]
     return labels, {v: given.get(v, f"label {v}") for v in values}
+
+
+def write_labels(volume: Volume, path: str | Path) -> None:
+    """Write the labels of a volume; their names belong into `session.yaml` or a list that `read_label_names` reads.
+
+    Raises:
+        WriteError, FileFormatError: as `write_volume`. ShapeError: the volume has no labels.
+    """
+    if volume.labels is None:
+        raise ShapeError("the volume has no labels to write: add them with `with_labels`")
+    _write_array(volume.labels.to(torch.int16).numpy()[None], volume.grid, Path(path))
 
 
 def with_labels(volume: Volume, labels: Tensor, names: dict[int, str] | None = None) -> Volume:
