@@ -44,7 +44,7 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def _check_size(content: Any, name: str) -> None:
-    """Aliases (`*name`) let a small file stand for billions of values, or for itself: count what a reader would meet."""
+    """Aliases (`*name`) let a small file stand for billions of values, or for itself: count what readers would meet."""
     stack, count = [content], 0
     while stack:
         value = stack.pop()
