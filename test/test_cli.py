@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from usreg import cli
 
 PHANTOM = Path(__file__).resolve().parents[1] / "bags" / "phantom"
@@ -71,12 +72,25 @@ def test_sweep_from_file_to_report(usreg, liver, tmp_path):
     common = (sequence, "--calibration", calibration)
     assert usreg("reconstruct", *common, "--frames", "0:80:2", "--spacing", "1.2", "--out", volume)[0] == 0
     limits = ("--perturb", "5,5,5,3,3,3", "--starts", "4", "--seed", "3")
-    code, out, _ = usreg("register", *common, "--volume", volume, "--frames", "21:60:10", *limits, "--out", result, "--json")
+    code, out, _ = usreg(
+        "register", *common, "--volume", volume, "--frames", "21:60:10", *limits, "--out", result, "--json"
+    )
     assert code == 0
     summary = json.loads(out)
     content = json.loads(result.read_text())
     assert [s["frame"] for s in content["starts"]] == [21, 31, 41, 51]
-    expected = {"frame", "stamp_s", "initial_tre_mm", "final_tre_mm", "translation_mm", "rotation_deg", "out_of_plane_mm", "score", "accepted", "seconds"}
+    expected = {
+        "frame",
+        "stamp_s",
+        "initial_tre_mm",
+        "final_tre_mm",
+        "translation_mm",
+        "rotation_deg",
+        "out_of_plane_mm",
+        "score",
+        "accepted",
+        "seconds",
+    }
     assert expected <= set(content["starts"][0])
     assert summary["initial_tre_mm"]["mean"] > 2.0
     assert summary["final_tre_mm"]["max"] < 1.5
@@ -86,18 +100,50 @@ def test_sweep_from_file_to_report(usreg, liver, tmp_path):
 
 @pytest.mark.parametrize("frames", ["", "7", "a:b", "0:80:0", "1:2:3:4"])
 def test_frames_that_are_no_slice(usreg, liver, tmp_path, frames):
-    result = usreg("reconstruct", liver[0], "--calibration", liver[1], "--frames", frames, "--spacing", "1", "--out", tmp_path / "v.mha")
+    result = usreg(
+        "reconstruct",
+        liver[0],
+        "--calibration",
+        liver[1],
+        "--frames",
+        frames,
+        "--spacing",
+        "1",
+        "--out",
+        tmp_path / "v.mha",
+    )
     assert_one_line(result, "--frames")
 
 
 def test_frames_beyond_the_end(usreg, liver, tmp_path):
-    result = usreg("reconstruct", liver[0], "--calibration", liver[1], "--frames", "500:600", "--spacing", "1", "--out", tmp_path / "v.mha")
+    result = usreg(
+        "reconstruct",
+        liver[0],
+        "--calibration",
+        liver[1],
+        "--frames",
+        "500:600",
+        "--spacing",
+        "1",
+        "--out",
+        tmp_path / "v.mha",
+    )
     assert_one_line(result, "500:600")
 
 
 @pytest.mark.parametrize("perturb", ["1,2,3", "a,b,c,d,e,f", "-1,0,0,0,0,0", "nan,0,0,0,0,0"])
 def test_perturb_that_is_no_limit(usreg, liver, tmp_path, perturb):
-    result = usreg("register", liver[0], "--volume", tmp_path / "v.mha", "--calibration", liver[1], "--out", tmp_path / "r.json", f"--perturb={perturb}")
+    result = usreg(
+        "register",
+        liver[0],
+        "--volume",
+        tmp_path / "v.mha",
+        "--calibration",
+        liver[1],
+        "--out",
+        tmp_path / "r.json",
+        f"--perturb={perturb}",
+    )
     assert_one_line(result, "--perturb")
 
 
@@ -117,7 +163,18 @@ def test_a_file_of_no_known_kind(usreg, tmp_path):
 
 
 def test_unknown_system(usreg, liver, tmp_path):
-    result = usreg("register", liver[0], "--volume", tmp_path / "v.mha", "--calibration", liver[1], "--out", tmp_path / "r.json", "--system", "magic")
+    result = usreg(
+        "register",
+        liver[0],
+        "--volume",
+        tmp_path / "v.mha",
+        "--calibration",
+        liver[1],
+        "--out",
+        tmp_path / "r.json",
+        "--system",
+        "magic",
+    )
     assert_one_line(result, "magic", "intensity")
 
 

@@ -15,7 +15,12 @@ import typer
 
 from .errors import ConfigError, UsregError
 
-_PLAIN = {"no_args_is_help": True, "add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": None}
+_PLAIN: dict[str, Any] = {
+    "no_args_is_help": True,
+    "add_completion": False,
+    "pretty_exceptions_enable": False,
+    "rich_markup_mode": None,
+}
 app = typer.Typer(help="Register live ultrasound to a volume. Research use only.", **_PLAIN)
 bench_app = typer.Typer(help="Measure against a peer in the same run.", **_PLAIN)
 simulate_app = typer.Typer(help="Make sessions whose truth is known.", **_PLAIN)
@@ -88,10 +93,15 @@ def register(
     perturb: Annotated[str, typer.Option(help="Limits of the start: MM,MM,MM,DEG,DEG,DEG.")] = "0,0,0,0,0,0",
     starts: Annotated[int, typer.Option(help="Starts in all, frames taken in turn; 0 = one a frame.")] = 0,
     seed: Annotated[int, typer.Option(help="Seed of the starts.")] = 0,
-    world_t_ct: Annotated[Path | None, typer.Option("--world-t-ct", help="YAML with `world_T_ct` (4x4, mm), where the volume truly lies; default identity.")] = None,
+    world_t_ct: Annotated[
+        Path | None,
+        typer.Option(
+            "--world-t-ct", help="YAML with `world_T_ct` (4x4, mm), where the volume truly lies; default identity."
+        ),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Register frames of a sequence to a volume, each from a start off the tracked pose, and write how far each was off."""
+    """Register frames of a sequence to a volume, each from a start off the tracked pose; write how far each was off."""
     from .data.volumes import read_volume
     from .evaluation import result_json
     from .study import run_study
@@ -101,7 +111,16 @@ def register(
     tracked, _ = _load_frames(sequence, calibration, frames)
     registrar, reference = build(system), read_volume(volume)
     with _progress("registering") as progress:
-        rows = run_study([t for t in tracked if t is not None], reference, registrar, limits, starts, seed, truth=_read_pose(world_t_ct), progress=progress)
+        rows = run_study(
+            [t for t in tracked if t is not None],
+            reference,
+            registrar,
+            limits,
+            starts,
+            seed,
+            truth=_read_pose(world_t_ct),
+            progress=progress,
+        )
     result = result_json(rows)
     _write_text(out, json.dumps(result, indent=1, sort_keys=True) + "\n")
     _show(result["summary"], as_json, title=f"{system}: {len(rows)} starts")
@@ -110,7 +129,9 @@ def register(
 @app.command()
 def evaluate(
     result: Annotated[Path, typer.Argument(metavar="RESULT.json")],
-    report: Annotated[Path | None, typer.Option(help="Folder for the report (result.json, timing.json, index.html).")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Folder for the report (result.json, timing.json, index.html).")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Summarise a RESULT.json; with --report also draw it."""
@@ -146,15 +167,21 @@ def run(
     record: Annotated[Path | None, typer.Option(help="Bag to record into.")] = None,
     report: Annotated[Path | None, typer.Option(help="Folder for the report.")] = None,
     processes: Annotated[str, typer.Option(help="one or many.")] = "one",
-    network: Annotated[bool, typer.Option("--network", help="Let ROS talk to other machines; default: loopback only.")] = False,
+    network: Annotated[
+        bool, typer.Option("--network", help="Let ROS talk to other machines; default: loopback only.")
+    ] = False,
 ) -> None:
     """Start the nodes of a session over ROS 2, as the launch files do, until it ends or Ctrl-C."""
     try:
         from .nodes import runner
     except ImportError as error:
-        raise ConfigError(f"ROS 2 is not importable here ({error}); run `make build`, or source your ROS 2 distribution") from error
+        raise ConfigError(
+            f"ROS 2 is not importable here ({error}); run `make build`, or source your ROS 2 distribution"
+        ) from error
 
-    code = runner.run_session(session, bag=bag, rate=rate, record=record, report=report, processes=processes, network=network)
+    code = runner.run_session(
+        session, bag=bag, rate=rate, record=record, report=report, processes=processes, network=network
+    )
     raise typer.Exit(code)
 
 
@@ -201,7 +228,9 @@ def _load_frames(sequence: Path, calibration: Path, frames: str) -> tuple[list[A
     cal = read_calibration(calibration, image_size=size)
     tracked = tracked_frames(recording, cal, frames=chosen)
     if not any(t is not None for t in tracked):
-        raise ConfigError(f"'{sequence.name}' has no frame with a valid pose among {frames!r}; `usreg info` shows what it holds")
+        raise ConfigError(
+            f"'{sequence.name}' has no frame with a valid pose among {frames!r}; `usreg info` shows what it holds"
+        )
     return tracked, cal
 
 

@@ -39,7 +39,10 @@ class Frame:
             raise ShapeError(f"a frame is (h, w) uint8, got {tuple(self.image.shape)} {self.image.dtype}")
         plane = self.geometry.plane
         if tuple(self.image.shape) != (plane.height, plane.width):
-            raise ShapeError(f"the image is {self.image.shape[1]}x{self.image.shape[0]} but its geometry says {plane.width}x{plane.height}")
+            raise ShapeError(
+                f"the image is {self.image.shape[1]}x{self.image.shape[0]}, "
+                f"but its geometry says {plane.width}x{plane.height}"
+            )
         if not math.isfinite(self.stamp_s):
             raise TimeError("a frame's stamp is not finite")
 
@@ -55,7 +58,8 @@ class TrackedFrame:
 
     Args:
         world_T_image: (4, 4) float64.
-        covariance: (6, 6) of (v, w), mm and rad, world axes, about the origin of the image frame; zeros when the tracker states none.
+        covariance: (6, 6) of (v, w), mm and rad, world axes, about the origin of the image frame; zeros
+            when the tracker states none.
     """
 
     frame: Frame
@@ -117,7 +121,10 @@ class Trajectory:
     def __post_init__(self) -> None:
         n = self.stamps_s.shape[0]
         if self.poses.shape != (n, 4, 4) or self.valid.shape != (n,):
-            raise ShapeError(f"trajectory of {n} stamps needs poses ({n}, 4, 4) and valid ({n},), got {tuple(self.poses.shape)}, {tuple(self.valid.shape)}")
+            raise ShapeError(
+                f"trajectory of {n} stamps needs poses ({n}, 4, 4) and valid ({n},), "
+                f"got {tuple(self.poses.shape)}, {tuple(self.valid.shape)}"
+            )
 
 
 @dataclass(frozen=True, eq=False)

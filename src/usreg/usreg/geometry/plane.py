@@ -23,7 +23,7 @@ def check_pixel_to_mm(pixel_to_mm: Matrix2) -> None:
 
 @dataclass(frozen=True)
 class PlaneGrid:
-    """Pixels of an image plane: `(x, y) mm = pixel_to_mm @ (column, row)`, z = 0; pixel (0, 0) is the frame's origin."""
+    """Pixels of an image plane: `(x, y) mm = pixel_to_mm @ (column, row)`, z = 0; pixel (0, 0) is the origin."""
 
     height: int
     width: int
@@ -77,7 +77,7 @@ class PlaneGeometry:
 
 @dataclass(frozen=True)
 class ProjectionGeometry:
-    """An X-ray source above the centre of a flat detector: the ray of a pixel runs from the source to the pixel's centre.
+    """An X-ray source above the centre of a flat detector: a pixel's ray runs from the source to its centre.
 
     Args:
         plane: pixels of the detector.

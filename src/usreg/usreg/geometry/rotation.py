@@ -22,7 +22,9 @@ def hat(w: Tensor) -> Tensor:
 
 def vee(m: Tensor) -> Tensor:
     """Vectors (..., 3) of the skew part of matrices (..., 3, 3)."""
-    return 0.5 * torch.stack([m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0], m[..., 1, 0] - m[..., 0, 1]], -1)
+    return 0.5 * torch.stack(
+        [m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0], m[..., 1, 0] - m[..., 0, 1]], -1
+    )
 
 
 def angle_terms(w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -51,7 +53,9 @@ def log(r: Tensor) -> Tensor:
     n2 = (v * v).sum(-1)
     small = n2 < 1e-12
     n = torch.where(small, torch.ones_like(n2), n2).sqrt()
-    factor = torch.where(small, 2 / w.clamp_min(0.5) * (1 - n2 / (3 * w.clamp_min(0.5) ** 2)), 2 * torch.atan2(n, w) / n)
+    factor = torch.where(
+        small, 2 / w.clamp_min(0.5) * (1 - n2 / (3 * w.clamp_min(0.5) ** 2)), 2 * torch.atan2(n, w) / n
+    )
     return factor[..., None] * v
 
 
@@ -74,7 +78,7 @@ def from_quat_xyzw(q: Tensor) -> Tensor:
 
 
 def to_quat_xyzw(r: Tensor) -> Tensor:
-    """Quaternions (..., 4), order xyzw, w >= 0, of rotation matrices (..., 3, 3): the best-conditioned of the four forms."""
+    """Quaternions (..., 4), order xyzw, w >= 0, of rotations (..., 3, 3): the best-conditioned of four forms."""
     t = r.diagonal(dim1=-2, dim2=-1)
     t0, t1, t2 = t.unbind(-1)
     trace = t.sum(-1)

@@ -87,12 +87,12 @@ def transform_points(a_T_b: Tensor, points: Tensor) -> Tensor:
 
 
 def left_at_pivot(pose: Tensor, twist: Tensor, pivot: Tensor) -> Tensor:
-    """Trans(p) Exp(twist) Trans(-p) pose: a perturbation in the target's axes about the pivot (..., 3) in the target frame."""
+    """Trans(p) Exp(twist) Trans(-p) pose: a perturbation in the target's axes about its point (..., 3)."""
     return translation(pivot) @ exp(twist) @ translation(-pivot) @ pose
 
 
 def right_at_centre(pose: Tensor, shift: Tensor, rotation_vector: Tensor, centre: Tensor) -> Tensor:
-    """pose @ Trans(c) @ Trans(t) @ Exp(r) @ Trans(-c): a perturbation in the source's axes about its point c (..., 3), mm, rad."""
+    """pose @ Trans(c) @ Trans(t) @ Exp(r) @ Trans(-c): a perturbation in the source's axes about its point c."""
     moved = from_parts(rotation.exp(rotation_vector), shift)
     return pose @ translation(centre) @ moved @ translation(-centre)
 
@@ -112,7 +112,7 @@ def check_rigid(pose: Tensor, name: str, tolerance: float = RIGID_TOLERANCE) -> 
     """Return the pose (..., 4, 4) as float64 with its rotation made exactly orthonormal.
 
     Raises:
-        ShapeError: not 4x4. GeometryError: not finite, a scaled, sheared or mirrored matrix, or a last row other than 0 0 0 1.
+        ShapeError: not 4x4. GeometryError: not finite, scaled, sheared or mirrored, or a last row other than 0 0 0 1.
     """
     if pose.shape[-2:] != (4, 4):
         raise ShapeError(f"'{name}' must be 4x4, got shape {tuple(pose.shape)}")

@@ -60,7 +60,10 @@ class SectorGeometry:
     def _check_fan(self) -> None:
         (r0, r1), (a0, a1) = self.radius_mm, self.angle_rad
         if not (0 <= r0 < r1 and -math.pi <= a0 < a1 <= math.pi):
-            raise GeometryError(f"a fan needs 0 <= near < far radius and first < last angle, got {self.radius_mm} mm, {self.angle_rad} rad")
+            raise GeometryError(
+                "a fan needs 0 <= near < far radius and first < last angle, "
+                f"got {self.radius_mm} mm, {self.angle_rad} rad"
+            )
 
     @property
     def pixel_to_mm(self) -> Matrix2:
@@ -77,7 +80,13 @@ class SectorGeometry:
             return inside
         dx, dy = x - self.apex_mm[0], y - self.apex_mm[1]
         r, a = torch.hypot(dx, dy), torch.atan2(dx, dy)
-        return inside & (r >= self.radius_mm[0]) & (r <= self.radius_mm[1]) & (a >= self.angle_rad[0]) & (a <= self.angle_rad[1])
+        return (
+            inside
+            & (r >= self.radius_mm[0])
+            & (r <= self.radius_mm[1])
+            & (a >= self.angle_rad[0])
+            & (a <= self.angle_rad[1])
+        )
 
     def mask(self) -> Tensor:
         """Pixels (height, width) whose centre lies inside the sector. Shared between callers: do not write into it."""
@@ -100,8 +109,8 @@ class SectorGeometry:
     def sample_points_mm(self, count: int = 5) -> Tensor:
         """A count x count grid of points (count^2, 3) that covers the sector, z = 0, mm: where TRE is measured.
 
-        Fans: equidistant in angle and radius, from edge to edge. Linear: equidistant in x and y. Points of a fan outside the clip
-        rectangle are moved to its edge.
+        Fans: equidistant in angle and radius, from edge to edge. Linear: equidistant in x and y. Points of a fan outside
+        the clip rectangle are moved to its edge.
         """
         x0, y0, x1, y1 = self.clip_mm
         u = torch.linspace(0, 1, count, dtype=torch.float64)
@@ -115,7 +124,7 @@ class SectorGeometry:
         return torch.stack([x.clamp(x0, x1), y.clamp(y0, y1), torch.zeros_like(x)], -1).reshape(-1, 3)
 
     def resized(self, height: int, width: int) -> SectorGeometry:
-        """The same field of view on another pixel grid: pixel areas keep covering the same mm to within half a pixel."""
+        """The same field of view on another pixel grid: pixels cover the same mm to within half a pixel."""
         if height < 1 or width < 1:
             raise ShapeError(f"cannot resize to {width}x{height}")
         (a, b), (_, d) = self.pixel_to_mm
@@ -148,7 +157,9 @@ def full_rectangle(plane: PlaneGrid, probe_id: str = "") -> SectorGeometry:
     )
     x0, y0 = corners.min(1).values.tolist()
     x1, y1 = corners.max(1).values.tolist()
-    return SectorGeometry("linear", plane, ((x0 + x1) / 2, y0), (0.0, y1 - y0), (0.0, 0.0), (x0, y0, x1, y1), y1 - y0, probe_id=probe_id)
+    return SectorGeometry(
+        "linear", plane, ((x0 + x1) / 2, y0), (0.0, y1 - y0), (0.0, 0.0), (x0, y0, x1, y1), y1 - y0, probe_id=probe_id
+    )
 
 
 @functools.lru_cache(maxsize=16)
