@@ -109,7 +109,7 @@ class SectorGeometry:
     def sample_points_mm(self, count: int = 5) -> Tensor:
         """A count x count grid of points (count^2, 3) that covers the sector, z = 0, mm: where TRE is measured.
 
-        Fans: equidistant in angle and radius, from edge to edge. Linear: equidistant in x and y. Points of a fan outside
+        Fans: equidistant in angle and radius, from edge to edge. Linear: equidistant in x and y. Points outside
         the clip rectangle are moved to its edge.
         """
         x0, y0, x1, y1 = self.clip_mm
