@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -100,3 +101,15 @@ def test_any_sequence_survives(made, name):
         assert read.statuses[key] == made.statuses[key]
     kept = [{k: v for k, v in row.items() if k.startswith("F")} for row in read.fields]
     assert kept == list(made.fields)
+
+
+@pytest.mark.parametrize("name", ["a.igs.mha", "a.igs.mhd", "a.seq.nrrd"])
+@pytest.mark.parametrize("compress", [True, False])
+def test_other_readers_see_the_same_pixels(sequence, tmp_path, name, compress):
+    """ITK (and with it Slicer) reads what we write as frames of one image."""
+    write_sequence(sequence, tmp_path / name, compress=compress)
+    image = sitk.ReadImage(str(tmp_path / name))
+    array = sitk.GetArrayFromImage(image)
+    if array.ndim == 4 or image.GetNumberOfComponentsPerPixel() > 1:  # a list axis becomes components
+        array = np.moveaxis(np.squeeze(array), -1, 0)
+    np.testing.assert_array_equal(array, sequence.images.numpy())
