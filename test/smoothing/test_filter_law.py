@@ -14,6 +14,7 @@ from usreg.data.types import Affine, Estimate, Rigid
 from usreg.errors import ConfigError, GeometryError, LostError, ShapeError, TimeError
 from usreg.geometry import se3
 from usreg.smoothing import FilterConfig, NoSmoothing, PoseFilter
+from usreg.smoothing.state import difference
 
 SMOOTHERS = [PoseFilter, lambda: PoseFilter(FilterConfig(model="constant_velocity")), NoSmoothing]
 
@@ -227,3 +228,12 @@ def test_any_order_any_values_same_state_and_a_proper_covariance(order, numbers)
     assert torch.equal(a.world_T_ct, b.world_T_ct) and torch.equal(a.covariance, b.covariance)
     assert torch.linalg.eigvalsh(a.covariance)[0] > 0
     se3.check_rigid(a.world_T_ct, "pose", 1e-9)
+
+
+def test_difference_equals_the_error_at_the_pivot(room, generator):
+    for _ in range(20):
+        twist = torch.randn(6, generator=generator, dtype=torch.float64) * torch.tensor([20, 20, 20, 0.5, 0.5, 0.5])
+        other, pivot = room.moved(twist), room.pivot(room.world_T_ct)
+        found = difference(room.world_T_ct, other, pivot)
+        torch.testing.assert_close(found, twist)
+        torch.testing.assert_close(found, se3.error_at_pivot(room.world_T_ct, other, pivot))

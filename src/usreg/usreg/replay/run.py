@@ -100,8 +100,8 @@ def run_session(session: Session, navigator: Navigator, feed: Feed, skip: Skip |
 def _steps(session: Session, navigator: Navigator, feed: Feed, skip: Skip) -> Iterator[Step]:
     names, truth = session.config.frames, dict[tuple[str, str], Tensor]()
     begun = False
-    for event in static_transforms(session):
-        feed.take(event)
+    for static in static_transforms(session):
+        feed.take(static)
     for event in session_frames(session, session_geometry(session)):
         if isinstance(event, TruthEvent):
             truth[event.parent, event.child] = event.parent_T_child

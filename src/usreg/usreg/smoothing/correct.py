@@ -12,7 +12,7 @@ from torch import Tensor
 from ..geometry import se3
 from .agreement import FilterUpdate
 from .config import FilterConfig
-from .state import Measurement, Motion, State, shifted
+from .state import Measurement, Motion, State, difference, shifted
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Rules:
 
 def compare(world_T_ct: Tensor, pivot: Tensor, measurement: Measurement) -> tuple[Tensor, Tensor]:
     """Innovation (6,) of a measurement against a pose, and its covariance moved to the pose's pivot."""
-    innovation = se3.error_at_pivot(world_T_ct, measurement.world_T_ct, pivot)
+    innovation = difference(world_T_ct, measurement.world_T_ct, pivot)
     return innovation, se3.move_pivot(measurement.covariance, pivot - measurement.pivot)
 
 

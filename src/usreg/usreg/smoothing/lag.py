@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ..geometry import se3
-from .state import Motion, State, shifted
+from .state import Motion, State, difference, shifted
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +46,7 @@ def _back(motion: Motion, filtered: State, smoothed: State) -> State:
     scale = ahead.covariance.diagonal().sqrt()
     crossed = motion.transition(dt) @ filtered.covariance
     gain = (torch.linalg.solve(ahead.covariance / scale[:, None] / scale, crossed / scale[:, None]) / scale[:, None]).T
-    error = se3.error_at_pivot(ahead.world_T_ct, smoothed.world_T_ct, ahead.pivot)
+    error = difference(ahead.world_T_ct, smoothed.world_T_ct, ahead.pivot)
     if motion.moving:
         error = torch.cat([error, smoothed.rate - ahead.rate])
     covariance = filtered.covariance + gain @ (smoothed.covariance - ahead.covariance) @ gain.T

@@ -110,6 +110,15 @@ def shifted(state: State, error: Tensor, covariance: Tensor) -> State:
     return replace(state, world_T_ct=pose, pivot=pivot, rate=rate, covariance=covariance)
 
 
+def difference(world_T_ct: Tensor, other: Tensor, pivot: Tensor) -> Tensor:
+    """Twist (6,) with other = left_at_pivot(world_T_ct, twist, pivot); `se3.error_at_pivot` with fewer products."""
+    turn = other[:3, :3] @ world_T_ct[:3, :3].T
+    step = other.clone()
+    step[:3, :3] = turn
+    step[:3, 3] = other[:3, 3] - pivot - turn @ (world_T_ct[:3, 3] - pivot)
+    return se3.log(step)
+
+
 def _about(world_T_ct: Tensor, pivot: Tensor, turn: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
     there = pivot + shift
     pose = world_T_ct.clone()
