@@ -206,4 +206,5 @@ def test_shared_folders_are_installed() -> None:
         pytest.skip("usreg is not installed in this environment")
     folders = [TOP / name for name in ("launch", "config", "bags", "benchmarks")]
     files = [path for folder in folders for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"]
-    assert [str(path) for path in files if not (share / path.relative_to(TOP)).is_file()] == []
+    missing = [str(path) for path in files if not (share / path.relative_to(TOP)).is_file()]
+    assert missing == [], "run make build: these files are newer than the installation"
