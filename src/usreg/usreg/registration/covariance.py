@@ -109,11 +109,12 @@ def noise_spectrum(
 
 @functools.lru_cache(maxsize=16)
 def _taper(shape: tuple[int, int], spacing_mm: tuple[float, float]) -> Tensor:
-    """Hann window over lags (rows, columns) in the order of the FFT."""
+    """Window over lags (rows, columns) in the order of the FFT: one up to half of WINDOW_MM, then a cosine to zero."""
     sizes = zip(shape, reversed(spacing_mm), strict=True)
     dy, dx = (torch.fft.fftfreq(n, 1.0 / n, dtype=torch.float64) * mm for n, mm in sizes)
     lag = torch.hypot(dy[:, None], dx[None])
-    return torch.where(lag < WINDOW_MM, 0.5 + 0.5 * torch.cos(math.pi * lag / WINDOW_MM), torch.zeros_like(lag))
+    edge = (2.0 * lag / WINDOW_MM - 1.0).clamp(0.0, 1.0)
+    return 0.5 + 0.5 * torch.cos(math.pi * edge)
 
 
 @functools.lru_cache(maxsize=16)

@@ -22,7 +22,7 @@ class GateConfig:
         min_overlap: share of the sector inside known voxels.
         min_score: NCC at the finest level, speckle included.
         min_structure, clear_overlap: NCC at the middle level and overlap that let a pose through without a search.
-        min_contrast: (1 - score of the best other optimum) / (1 - score), for poses below `min_structure`.
+        min_contrast: (1 - score of the best other optimum) / (1 - score) times overlap, for poses that are not clear.
         max_sigma_mm: standard deviation of the worst point of the sector in its worst direction.
     """
 
@@ -66,7 +66,7 @@ def refusal(
         return ""
     if rival is None:
         return f"not clear without a search: structure score {structure:.3f}, overlap {overlap:.2f}"
-    found = contrast(score, rival)
+    found = overlap * contrast(score, rival)
     if found < config.min_contrast:
         return f"ambiguous: contrast {found:.2f} below {config.min_contrast:.2f} (score {score:.3f}, rival {rival:.3f})"
     return ""

@@ -15,7 +15,9 @@ from torch import Tensor
 
 from ..data.types import Frame, ImageGeometry, Volume
 
-KNOWN_SHARE = 0.5  # of the kernel's weight that must be known for a smoothed value to count
+# Share of the kernel's weight that must be known for a smoothed value to count. A flat border keeps half; less is asked,
+# so that a thin volume is not lost at the coarse levels.
+KNOWN_SHARE = 0.25
 REACH = 3.0  # standard deviations at which the kernel is cut
 
 
@@ -53,12 +55,14 @@ class FrameLevel:
     spacing_mm: tuple[float, float]
 
 
-def gaussian_matrix(size: int, stride: int, sigma: float) -> Tensor:
-    """Weights (ceil(size / stride), size), float32: row k is a Gaussian about sample k * stride; sigma in samples.
+def gaussian_matrix(size: int, stride: int, sigma: float, cover: bool = False) -> Tensor:
+    """Weights (rows, size), float32: row k is a Gaussian about sample k * stride; sigma in samples.
 
-    Rows sum to 1 except near the ends: what is missing there reads as unknown.
+    Rows sum to 1 except near the ends: what is missing there reads as unknown. With `cover` the last row lies at the last
+    sample or beyond it, so that no border is cut off.
     """
-    centres = torch.arange(0, size, stride, dtype=torch.float64)
+    rows = -(-(size - 1) // stride) + 1 if cover else -(-size // stride)
+    centres = stride * torch.arange(rows, dtype=torch.float64)
     distance = torch.arange(size, dtype=torch.float64) - centres[:, None]
     if sigma <= 0:
         return (distance == 0).to(torch.float32)
@@ -85,7 +89,7 @@ def volume_level(volume: Volume, sigma_mm: float, channel: int = 0) -> VolumeLev
 
 def _smooth3(data: Tensor, strides: list[int], spacing_mm: tuple[float, float, float], sigma_mm: float) -> Tensor:
     axes = zip(reversed(data.shape), strides, spacing_mm, strict=True)
-    mx, my, mz = (gaussian_matrix(n, stride, sigma_mm / mm) for n, stride, mm in axes)
+    mx, my, mz = (gaussian_matrix(n, stride, sigma_mm / mm, cover=True) for n, stride, mm in axes)
     data = my @ (data @ mx.T)
     return (mz @ data.reshape(data.shape[0], -1)).reshape(mz.shape[0], *data.shape[1:])
 

@@ -154,7 +154,7 @@ class Refine:
                 "check the start, the calibration and the volume"
             )
         stack = torch.stack([o.ct_T_ref for o in optima])
-        best = int(common_scores(scene, self._middle, stack).argmax())
+        best = int(common_scores(scene, len(scene.volumes) - 1, stack).argmax())
         apart = scene.apart_mm(stack[best], stack)
         rival = max((o.score for o, d in zip(optima, apart.tolist(), strict=True) if d > RIVAL_MM), default=-1.0)
         return self._judge(problem, scene, optima[best], rival)
