@@ -12,7 +12,7 @@ from usreg.config import from_mapping
 from usreg.data.types import TrackedFrame
 from usreg.errors import ConfigError, GeometryError, ShapeError
 from usreg.fusion import Fuser, OverlayConfig, frame_alone, label_colour, overlay
-from usreg.fusion.compose import TINT, blend, checkerboard, enlarge
+from usreg.fusion.compose import LEAN, blend, checkerboard, enlarge
 from usreg.fusion.drawing import marker_pixel, to_pixels, wrapped
 from usreg.fusion.palette import ORANGE, VERMILION
 from usreg.geometry import se3
@@ -59,9 +59,16 @@ def test_blend_against_plain_arithmetic(rng):
     frame, image = (rng.integers(0, 256, (20, 30), dtype=np.uint8) for _ in range(2))
     shown = rng.random((20, 30)) < 0.5
     found = blend(frame, image, shown, 0.4)
-    mixed = 0.6 * frame[..., None] + 0.4 * image[..., None] * np.array(TINT)
+    share = 0.4 * np.array(LEAN)
+    mixed = (1 - share) * frame[..., None] + share * image[..., None]
     expected = np.where(shown[..., None], mixed, frame[..., None])
     assert np.abs(found.astype(float) - expected).max() <= 0.51
+
+
+def test_where_frame_and_slice_agree_the_picture_is_the_frame():
+    frame = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    found = blend(frame, frame, np.ones((16, 16), np.bool_), 0.45)
+    assert np.abs(found.astype(int) - frame[..., None]).max() <= 1
 
 
 def test_checkerboard_shows_frame_and_slice_in_turn():
@@ -149,6 +156,8 @@ def test_zoom_keeps_points_in_their_place(scene):
     one, three = (overlay(tracked, scene.volume(), se3.identity(), replace(PLAIN, zoom=z)) for z in (1, 3))
     assert three.image.shape == (123, 183, 3) and three.slice.shape == (41, 61)
     torch.testing.assert_close(three.image[30:80:3, 30:120:3].int(), one.image[10:27, 10:40].int(), atol=1, rtol=0)
+    assert overlay(tracked, scene.volume(), se3.identity(), replace(PLAIN, zoom=0)).image.shape == (41 * 8, 61 * 8, 3)
+    assert [OverlayConfig(zoom=0).zoom_for(w) for w in (256, 369, 480, 752)] == [2, 2, 1, 1]
 
 
 def test_window_and_modality_of_values(scene):
@@ -194,7 +203,7 @@ def test_bad_poses_channels_and_settings_are_refused(scene):
         overlay(tracked, scene.volume(), torch.eye(3).double())
     with pytest.raises(ShapeError, match="channel 3"):
         overlay(tracked, scene.volume(), se3.identity(), OverlayConfig(channel=3))
-    for bad in ({"mode": "fade"}, {"opacity": 1.5}, {"slice_step": 0}, {"window": [3, 3]}, {"zoom": 0}, {"tile": 3}):
+    for bad in ({"mode": "fade"}, {"opacity": 1.5}, {"slice_step": 0}, {"window": [3, 3]}, {"zoom": -1}, {"tile": 3}):
         with pytest.raises(ConfigError):
             from_mapping(OverlayConfig, bad)
 

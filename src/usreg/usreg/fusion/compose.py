@@ -8,7 +8,8 @@ import functools
 import cv2
 import numpy as np
 
-TINT = (1.0, 0.69, 0.25)  # amber: the slice stands out from a grey frame for every eye
+LEAN = (1.6, 1.0, 0.4)  # red, green, blue: the slice leans to orange, the frame to blue
+TINT = (1.0, 0.69, 0.25)  # amber: the slice's fields stand out from the frame's grey ones
 
 
 def enlarge(small: np.ndarray, known: np.ndarray, step: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -31,22 +32,25 @@ def enlarge(small: np.ndarray, known: np.ndarray, step: int, height: int, width:
 
 
 def blend(frame: np.ndarray, image: np.ndarray, shown: np.ndarray, opacity: float) -> np.ndarray:
-    """The tinted slice over the grey frame, with an opacity.
+    """Frame and slice mixed in complementary colours: grey where they agree, orange and blue fringes where they do not.
 
     Args:
         frame, image: (h, w) uint8. shown: (h, w) bool, where the slice may cover the frame.
+        opacity: of the slice; a channel's share of the slice is opacity times LEAN, at most 1.
 
     Returns:
-        (h, w, 3) uint8: (1 - opacity) frame + opacity tint image where shown, else the frame.
+        (h, w, 3) uint8; the grey frame where the slice is not shown.
     """
-    mixed = cv2.merge([cv2.addWeighted(frame, 1.0 - opacity, image, opacity * t, 0.0) for t in TINT])
+    shares = [min(1.0, opacity * lean) for lean in LEAN]
+    mixed = cv2.merge([cv2.addWeighted(frame, 1.0 - share, image, share, 0.0) for share in shares])
     return cv2.copyTo(mixed, shown.view(np.uint8), cv2.cvtColor(frame, cv2.COLOR_GRAY2RGB))
 
 
 def checkerboard(frame: np.ndarray, image: np.ndarray, shown: np.ndarray, tile: float) -> np.ndarray:
-    """Fields of the frame and of the tinted slice in turn; `tile` is their edge in pixels. Else as `blend`."""
-    fields = _fields(*frame.shape, round(tile, 3))
-    return blend(frame, image, cv2.bitwise_and(shown.view(np.uint8), fields).view(np.bool_), 1.0)
+    """Fields of the grey frame and of the amber slice in turn; `tile` is their edge in pixels. Else as `blend`."""
+    fields = cv2.bitwise_and(shown.view(np.uint8), _fields(*frame.shape, round(tile, 3)))
+    amber = cv2.merge([cv2.convertScaleAbs(image, alpha=t) for t in TINT])
+    return cv2.copyTo(amber, fields, cv2.cvtColor(frame, cv2.COLOR_GRAY2RGB))
 
 
 @functools.lru_cache(maxsize=8)

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 from ..config import check_range
 from ..errors import ConfigError
 
+LEGIBLE = 480  # pixels across, below which words in a picture cannot be read
 WINDOWS = {"CT": (-160.0, 240.0)}  # soft tissue, HU
 
 
@@ -17,13 +19,14 @@ class OverlayConfig:
     """How the volume is laid over the frame.
 
     Args:
-        mode: "alpha" (the slice tinted over the frame), "checkerboard" (both in turn), "contours" (outlines of labels).
+        mode: "alpha" (both mixed: orange is the slice, blue the frame, grey where they agree), "checkerboard" (both in
+            turn), "contours" (outlines of labels).
         opacity: of the slice in "alpha". tile_mm: of the checkerboard.
         contours: outlines of labels also in the other modes, where the volume has labels.
         slice_step: the volume is sampled at every n-th pixel and interpolated between; 1 = at every pixel.
         window: values of the volume shown as black and white; None: by modality, else from the volume's values.
         channel: of the volume.
-        zoom: whole factor by which the picture is larger than the frame.
+        zoom: whole factor by which the picture is larger than the frame; 0: so that it is at least 480 pixels wide.
         sector, ruler, text: draw the sector's outline; the depth ruler; names and notes. The marker dot and the words
             "research use only" are always drawn.
         plane_columns: largest width of the textured plane, cells.
@@ -42,12 +45,16 @@ class OverlayConfig:
     text: bool = True
     plane_columns: int = 256
 
+    def zoom_for(self, width: int) -> int:
+        """Factor for a frame of a width, pixels."""
+        return self.zoom or max(1, math.ceil(LEGIBLE / width))
+
     def __post_init__(self) -> None:
         check_range("opacity", self.opacity, 0, 1)
         check_range("tile_mm", self.tile_mm, 0.5, 1000)
         check_range("slice_step", self.slice_step, 1, 16)
         check_range("channel", self.channel, 0, 1000)
-        check_range("zoom", self.zoom, 1, 8)
+        check_range("zoom", self.zoom, 0, 8)
         check_range("plane_columns", self.plane_columns, 8, 8192)
         if self.window is not None and not self.window[0] < self.window[1]:
             raise ConfigError(f"'window' is {self.window}; the first value must be below the second")

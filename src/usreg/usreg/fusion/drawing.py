@@ -91,15 +91,16 @@ def draw_ruler(picture: np.ndarray, sector: SectorGeometry) -> None:
             write(picture, str(number), (12 * height // 400 + 4, row + 4 * height // 400), GREY, 0.8)
 
 
-def draw_contours(picture: np.ndarray, contours: Sequence[Contour], names: bool) -> None:
-    """Outlines of labels in their colours, with a list of names."""
-    thick = max(1, picture.shape[0] // 400)
-    for number, contour in enumerate(contours):
-        colour = label_colour(contour.value)
+def draw_contours(picture: np.ndarray, contours: Sequence[Contour], inside: np.ndarray, names: bool) -> None:
+    """Outlines of labels in their colours where `inside` (h, w) bool, with a list of names."""
+    thick, layer = max(1, picture.shape[0] // 400), picture.copy()
+    for contour in contours:
         for outline in contour.outlines:
-            _polyline(picture, outline, colour, thick)
-        if names:
-            write(picture, contour.name, (picture.shape[1] // 20, _line(picture, number + 1)), colour)
+            _polyline(layer, outline, label_colour(contour.value), thick)
+    cv2.copyTo(layer, inside.view(np.uint8), picture)
+    for number, contour in enumerate(contours if names else ()):
+        at = (picture.shape[1] // 20, _line(picture, number + 1))
+        write(picture, contour.name, at, label_colour(contour.value))
 
 
 def draw_notice(picture: np.ndarray) -> None:

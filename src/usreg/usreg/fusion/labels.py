@@ -36,16 +36,18 @@ def label_slice(volume: Volume, ct_T_image: Tensor, plane: PlaneGrid) -> np.ndar
 
 
 def label_contours(volume: Volume, ct_T_image: Tensor, plane: PlaneGrid, step: int, shown: np.ndarray) -> list[Contour]:
-    """Outlines of every label on a plane.
+    """Outer outlines of every label that the sector holds; they run on outside of it.
+
+    An inner edge is the outer edge of the label within, and is drawn in that one's colour.
 
     Args:
         plane: coarse grid whose pixel (0, 0) is that of the picture. step: its pixels in pixels of the picture.
-        shown: (h, w) bool on the coarse grid, where outlines may lie (the sector).
+        shown: (h, w) bool on the coarse grid, the sector.
     """
     if volume.labels is None:
         return []
-    values = np.where(shown, label_slice(volume, ct_T_image, plane), 0)
-    counts = np.bincount(values.ravel().clip(0))
+    values = label_slice(volume, ct_T_image, plane)
+    counts = np.bincount(values[shown].clip(0))
     present = [int(v) for v in np.flatnonzero(counts >= MIN_PIXELS) if v > 0]
     names = volume.label_names
     return [Contour(v, names.get(v, f"label {v}"), _outlines(values == v, step)) for v in present]
@@ -54,7 +56,7 @@ def label_contours(volume: Volume, ct_T_image: Tensor, plane: PlaneGrid, step: i
 def _outlines(inside: np.ndarray, step: int) -> tuple[np.ndarray, ...]:
     # voxels are coarser than pixels: blurring and halving rounds the stairs off
     soft = cv2.GaussianBlur(inside.astype(np.uint8) * 255, (0, 0), 1.5)
-    found, _ = cv2.findContours((soft > 127).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
+    found, _ = cv2.findContours((soft > 127).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     return tuple((c[:, 0] * float(step)).astype(np.float32) for c in found if len(c) > 2)
 
 

@@ -81,7 +81,7 @@ def overlay(
     frame, plane = tracked.frame, tracked.frame.plane
     grey, mask = sliced(volume, ct_T_image, plane, config)
     sector = drawing.sector_of(frame.geometry)
-    big, big_grey, big_shown, sector = _zoomed(frame.image, grey, mask & frame.geometry.mask(), sector, config.zoom)
+    big, big_grey, big_shown, sector = _zoomed(frame.image, grey, mask & frame.geometry.mask(), sector, config)
     picture = _compose(big, big_grey, big_shown, sector.plane, config)
     if config.contours or config.mode == "contours":
         _contours(picture, volume, ct_T_image, sector, config)
@@ -95,7 +95,7 @@ def frame_alone(frame: Frame, status: str, reason: str = "", config: OverlayConf
     empty = torch.zeros_like(frame.image)
     none = empty.to(torch.bool)
     sector = drawing.sector_of(frame.geometry)
-    big, _, _, sector = _zoomed(frame.image, empty, none, sector, config.zoom)
+    big, _, _, sector = _zoomed(frame.image, empty, none, sector, config)
     picture = np.repeat(big[..., None], 3, axis=2)
     _annotate(picture, sector, config, "")
     drawing.draw_status(picture, status, reason)
@@ -144,10 +144,11 @@ def _value_window(data: Tensor, channel: int) -> tuple[float, float]:
 
 
 def _zoomed(
-    image: Tensor, grey: Tensor, shown: Tensor, sector: SectorGeometry, zoom: int
+    image: Tensor, grey: Tensor, shown: Tensor, sector: SectorGeometry, config: OverlayConfig
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, SectorGeometry]:
     """Pictures `zoom` times larger; the centre of the first pixel stays the origin."""
     arrays = [image.numpy(), grey.numpy(), shown.numpy()]
+    zoom = config.zoom_for(image.shape[1])
     if zoom == 1:
         return (*arrays, sector)  # type: ignore[return-value]
     h, w = image.shape
@@ -183,13 +184,9 @@ def _contours(
         return
     step = max(2, config.slice_step)
     plane = coarse(sector.plane, step)
-    shown = _coarse_mask(replace(sector, plane=plane))
-    drawing.draw_contours(picture, label_contours(volume, ct_T_image, plane, step, shown), config.text)
-
-
-@functools.lru_cache(maxsize=8)
-def _coarse_mask(sector: SectorGeometry) -> np.ndarray:
-    return sector.mask().numpy()
+    inside = sector.mask().numpy()
+    contours = label_contours(volume, ct_T_image, plane, step, replace(sector, plane=plane).mask().numpy())
+    drawing.draw_contours(picture, contours, inside, config.text)
 
 
 def _annotate(picture: np.ndarray, sector: SectorGeometry, config: OverlayConfig, note: str) -> None:

@@ -42,7 +42,7 @@ class ReplayConfig:
     smoothing: bool = True
     snapshots: int = 6
     filter: FilterConfig = field(default_factory=FilterConfig)
-    overlay: OverlayConfig = field(default_factory=OverlayConfig)
+    overlay: OverlayConfig = field(default_factory=lambda: OverlayConfig(zoom=0))
     poses: PoseBufferConfig = field(default_factory=PoseBufferConfig)
 
 
