@@ -19,7 +19,7 @@ Array = npt.NDArray[Any]
 
 
 @njit()
-def _rotation(w, out):  # type: ignore[no-untyped-def]
+def _rotation(w, out):
     """Rodrigues' formula; its terms as series near zero."""
     a2 = w[0] * w[0] + w[1] * w[1] + w[2] * w[2]
     a = np.sqrt(a2)
@@ -38,7 +38,7 @@ def _rotation(w, out):  # type: ignore[no-untyped-def]
 
 
 @njit()
-def _product(a, b, out):  # type: ignore[no-untyped-def]
+def _product(a, b, out):
     """Product of affine (4, 4) whose last row is 0 0 0 1."""
     for i in range(3):
         for j in range(4):
@@ -50,7 +50,7 @@ def _product(a, b, out):  # type: ignore[no-untyped-def]
 
 
 @njit()
-def _solve(matrix, damping, right, out):  # type: ignore[no-untyped-def]
+def _solve(matrix, damping, right, out):
     """Cholesky of matrix + damping diag; false where it is not positive."""
     n, low = 6, np.zeros((6, 6))
     top = 0.0
@@ -83,7 +83,7 @@ def _solve(matrix, damping, right, out):  # type: ignore[no-untyped-def]
 
 
 @njit()
-def _add_frame(sums, adjoint, gradient, matrix):  # type: ignore[no-untyped-def]
+def _add_frame(sums, adjoint, gradient, matrix):
     """Add a frame's gradient and Gauss-Newton matrix, times its samples (`normal.ncc_normal`); score times samples."""
     n = sums[0, 0]
     if n <= 8.0:
@@ -117,7 +117,7 @@ def _add_frame(sums, adjoint, gradient, matrix):  # type: ignore[no-untyped-def]
 
 
 @njit()
-def _measure(scene, pose, work, gradient, matrix):  # type: ignore[no-untyped-def]
+def _measure(scene, pose, work, gradient, matrix):
     """Score and overlap of all frames at one pose; fills gradient (6,) and matrix (6, 6)."""
     volume, index_T_ct, x, y, fixed, ends, ref_T_centre, adjoints = scene
     channels, sums, part = work
@@ -156,7 +156,7 @@ def _measure(scene, pose, work, gradient, matrix):  # type: ignore[no-untyped-de
 
 
 @njit()
-def climb(scene, settings, first, last, poses, scores, gradients, matrices):  # type: ignore[no-untyped-def]
+def climb(scene, settings, first, last, poses, scores, gradients, matrices):
     """Climb from poses[first:last] in place.
 
     Args:

@@ -70,8 +70,8 @@ def residual_images(volume: VolumeLevel, view: View, ct_T_ref: Tensor) -> tuple[
     planes, axes = plane_matrices(volume.index_T_ct, (ct_T_ref @ view.ref_T_centre)[None])
     count = len(level.value)
     channels, place = np.empty((CHANNELS, count), np.float32), np.empty(count, np.int64)
-    arrays = (t.numpy() for t in (volume.data, planes[0], axes[0], level.x_mm, level.y_mm, level.value))
-    n = samples(*arrays, channels, place)
+    x, y, value = (t.numpy() for t in (level.x_mm, level.y_mm, level.value))
+    n = samples(volume.data.numpy(), planes[0].numpy(), axes[0].numpy(), x, y, value, channels, place)
     centred = torch.from_numpy(channels[1:, :n]).double()
     centred = centred - centred.mean(1, keepdim=True) if n else centred
     f, m, j = centred[0], centred[1], centred[2:]

@@ -81,11 +81,18 @@ class Itk:
         """Register one tracked frame.
 
         Raises:
-            ShapeError: not exactly one frame. NoOverlapError: ITK finds no valid sample. GeometryError: sheared pixels.
+            ShapeError: not exactly one frame. GeometryError: sheared pixels.
+            NoOverlapError: too little of the sector inside the volume, or ITK finds no valid sample.
         """
         if isinstance(problem.fixed, Volume) or len(problem.fixed) != 1:
             raise ShapeError("the ITK baseline registers exactly one tracked frame")
         tracked, c = problem.fixed[0], self.config
+        overlap = self._judge.judge(problem, estimate.world_T_ct).overlap
+        if overlap < c.judge.min_overlap:
+            raise NoOverlapError(
+                f"{overlap:.0%} of the sector lies inside the volume at the start, at least {c.judge.min_overlap:.0%} "
+                "must: check the start, the calibration and the volume"
+            )
         ct_T_image = se3.inverse(estimate.world_T_ct) @ tracked.world_T_image
         transform = to_euler(ct_T_image, tracked.frame.plane.centre_mm)
         for moving, shrink, sigma in zip(self._levels(problem.moving), c.shrink, c.smoothing_mm, strict=True):

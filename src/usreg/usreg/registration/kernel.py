@@ -124,7 +124,7 @@ def moments(volume: Array, planes: Array, axes: Array, x: Array, y: Array, fixed
 
 
 @njit()
-def samples(volume, plane, axes, x, y, fixed, out, place):  # type: ignore[no-untyped-def]
+def samples(volume, plane, axes, x, y, fixed, out, place):
     """All channels of the samples in known voxels: out (9, N) float32, their positions (N,); returns their count."""
     channels, n = np.empty((CHANNELS, 1), np.float32), 0
     for i in range(len(x)):

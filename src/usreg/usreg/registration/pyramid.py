@@ -15,8 +15,8 @@ from torch import Tensor
 
 from ..data.types import Frame, ImageGeometry, Volume
 
-# Share of the kernel's weight that must be known for a smoothed value to count. A flat border keeps half; less is asked,
-# so that a thin volume is not lost at the coarse levels.
+# Share of the kernel's weight that must be known for a smoothed value to count. A flat border keeps half; less is
+# asked, so that a thin volume is not lost at the coarse levels.
 KNOWN_SHARE = 0.25
 REACH = 3.0  # standard deviations at which the kernel is cut
 
@@ -58,8 +58,8 @@ class FrameLevel:
 def gaussian_matrix(size: int, stride: int, sigma: float, cover: bool = False) -> Tensor:
     """Weights (rows, size), float32: row k is a Gaussian about sample k * stride; sigma in samples.
 
-    Rows sum to 1 except near the ends: what is missing there reads as unknown. With `cover` the last row lies at the last
-    sample or beyond it, so that no border is cut off.
+    Rows sum to 1 except near the ends: what is missing there reads as unknown. With `cover` the last row lies at the
+    last sample or beyond it, so that no border is cut off.
     """
     rows = -(-(size - 1) // stride) + 1 if cover else -(-size // stride)
     centres = stride * torch.arange(rows, dtype=torch.float64)

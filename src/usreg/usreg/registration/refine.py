@@ -132,9 +132,11 @@ class Refine:
 
     def _climb(self, scene: Scene, starts: Tensor, first: int) -> list[_Optimum]:
         """All levels from `first` on, from several starts at once."""
-        pose, normal = starts, None
-        for level in range(min(first, len(scene.volumes) - 1), len(scene.volumes)):
-            pose, normal, _ = self._maximise(scene, level, pose)
+        last = len(scene.volumes) - 1
+        pose = starts
+        for level in range(first, last):
+            pose, _, _ = self._maximise(scene, level, pose)
+        pose, normal, _ = self._maximise(scene, last, pose)
         return [_Optimum(pose[i], float(normal.score[i]), float(normal.overlap[i])) for i in range(len(pose))]
 
     def _search(

@@ -70,14 +70,14 @@ def _reslice(data: Any, known: Any, masked: Any, m: Any, low: Any, gain: Any, im
 
 
 @njit(inline="always")
-def _bilinear(layer, i, j, a, b):  # type: ignore[no-untyped-def]
+def _bilinear(layer, i, j, a, b):
     top = (1.0 - a) * layer[j, i] + a * layer[j, i + 1]
     bottom = (1.0 - a) * layer[j + 1, i] + a * layer[j + 1, i + 1]
     return (1.0 - b) * top + b * bottom
 
 
 @njit(inline="always")
-def _all_known(known, i, j, k):  # type: ignore[no-untyped-def]
+def _all_known(known, i, j, k):
     near = known[k, j, i] and known[k, j, i + 1] and known[k, j + 1, i] and known[k, j + 1, i + 1]
     k = k + 1
     return near and known[k, j, i] and known[k, j, i + 1] and known[k, j + 1, i] and known[k, j + 1, i + 1]

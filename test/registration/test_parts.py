@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gate, spread of starts, covariance algebra, choice among optima."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from usreg.errors import ConfigError
+from usreg.geometry import se3
+from usreg.registration import covariance as cov
+from usreg.registration.gate import GateConfig, contrast, refusal
+from usreg.registration.pyramid import volume_level
+from usreg.registration.scene import build_scene
+from usreg.registration.search import common_scores, distinct
+from usreg.registration.spread import SpreadConfig, halton, spread_twists
+
+
+def test_the_gate_names_the_first_reason() -> None:
+    gate = GateConfig()
+    assert refusal(gate, 0.9, 0.99, 0.9, 0.1) == ""
+    assert "overlap" in refusal(gate, 0.9, 0.99, 0.3, 0.1)
+    assert "score" in refusal(gate, 0.3, 0.99, 0.9, 0.1)
+    assert "not observable" in refusal(gate, 0.9, 0.99, 0.9, 5.0)
+    assert "not observable" in refusal(gate, 0.9, 0.99, 0.9, math.nan)
+    assert "search" in refusal(gate, 0.9, 0.9, 0.9, 0.1)
+    assert "search" in refusal(gate, 0.9, 0.99, 0.5, 0.1)
+
+
+def test_after_a_search_the_best_must_stand_out() -> None:
+    gate = GateConfig()
+    assert refusal(gate, 0.7, 0.8, 1.0, 0.1, rival=0.3) == ""
+    assert "ambiguous" in refusal(gate, 0.7, 0.8, 1.0, 0.1, rival=0.65)
+    assert "ambiguous" in refusal(gate, 0.7, 0.8, 0.5, 0.1, rival=0.3)
+    assert refusal(gate, 0.7, 0.8, 1.0, 0.1, rival=-1.0) == ""
+    assert contrast(1.0, 0.5) == math.inf
+
+
+def test_a_gate_out_of_range_is_refused() -> None:
+    for wrong in ({"min_overlap": -0.1}, {"min_score": 2.0}, {"max_sigma_mm": math.nan}, {"min_contrast": -1.0}):
+        with pytest.raises(ConfigError):
+            GateConfig(**wrong)
+
+
+def test_haltons_first_points_are_the_known_ones() -> None:
+    points = halton(4, 2)
+    assert torch.allclose(points[:, 0], torch.tensor([1 / 2, 1 / 4, 3 / 4, 1 / 8], dtype=torch.float64))
+    assert torch.allclose(points[:, 1], torch.tensor([1 / 3, 2 / 3, 1 / 9, 4 / 9], dtype=torch.float64))
+
+
+def test_starts_fill_the_box_and_shrink_with_a_known_covariance() -> None:
+    config = SpreadConfig(count=400)
+    wide = spread_twists(config, torch.zeros(6, 6, dtype=torch.float64))
+    assert bool((wide.abs() <= config.box).all()) and bool((wide.abs().amax(0) > 0.9 * config.box).all())
+    sigma = torch.tensor([2.0, 3.0, 100.0, 0.001, 0.02, 1.0], dtype=torch.float64)
+    near = spread_twists(config, torch.diag(sigma**2)).abs().amax(0) / config.box
+    assert float(near[0]) == pytest.approx(0.3, abs=0.01) and float(near[2]) == pytest.approx(1.0, abs=0.01)
+    assert float(near[3]) == pytest.approx(0.25, abs=0.01)
+
+
+def test_white_noise_has_cells_of_one_sample_and_blurred_noise_larger_ones(generator: torch.Generator) -> None:
+    white = torch.randn(120, 140, generator=generator, dtype=torch.float64)
+    blurred = torch.nn.functional.avg_pool2d(white[None, None], 3, 1, 1)[0, 0]
+    known = torch.ones(120, 140, dtype=torch.bool)
+    shape = cov.padded((120, 140), (1.0, 1.0))
+    assert cov.noise_spectrum(white, known, (1.0, 1.0), shape)[1] == pytest.approx(1.0, abs=0.5)
+    assert cov.noise_spectrum(blurred, known, (1.0, 1.0), shape)[1] == pytest.approx(9.0, rel=0.25)
+
+
+def test_the_spectrum_gives_the_sum_over_pairs_of_samples(generator: torch.Generator) -> None:
+    """M = sum_ij J_i c(i - j) J_j by the spectrum, against the double sum on a small image."""
+    h, w = 12, 10
+    residual = torch.randn(h, w, generator=generator, dtype=torch.float64)
+    residual = residual + residual.roll(1, 1) + residual.roll(1, 0)
+    residual = residual - residual.mean()
+    j = torch.randn(h, w, generator=generator, dtype=torch.float64)
+    shape = cov.padded((h, w), (1.0, 1.0))
+    spectrum, _ = cov.noise_spectrum(residual, torch.ones(h, w, dtype=torch.bool), (1.0, 1.0), shape)
+    f = torch.fft.rfft2(j, s=shape)
+    by_spectrum = float((f.abs() ** 2 * spectrum).sum() / math.prod(shape))
+    full = torch.cat([spectrum[:, :1], 0.5 * spectrum[:, 1:]], 1)
+    if shape[1] % 2 == 0:
+        full[:, -1] *= 2.0
+    auto = torch.fft.irfft2(full, s=shape)
+    i = torch.cartesian_prod(torch.arange(h), torch.arange(w))
+    lag = i[:, None] - i[None]
+    c = auto[lag[..., 0] % shape[0], lag[..., 1] % shape[1]]
+    assert by_spectrum == pytest.approx(float(j.reshape(-1) @ c @ j.reshape(-1)), rel=1e-9)
+
+
+def test_covariance_of_the_image_becomes_one_of_the_volume(generator: torch.Generator) -> None:
+    """Sampled: perturb ct_T_ref on the right, look at world_T_ct on the left about the pivot."""
+    world_T_ref = se3.exp(torch.tensor([30.0, -20.0, 10.0, 0.4, 1.0, -0.3], dtype=torch.float64))
+    ct_T_ref = se3.exp(torch.tensor([5.0, 8.0, -2.0, -0.7, 0.2, 0.5], dtype=torch.float64))
+    pivot = torch.tensor([12.0, -40.0, 25.0], dtype=torch.float64)
+    root = torch.randn(6, 6, generator=generator, dtype=torch.float64) * torch.tensor([0.1] * 3 + [0.002] * 3)[:, None]
+    stated = cov.world_covariance(root @ root.T, world_T_ref, pivot)
+    twists = torch.randn(4000, 6, generator=generator, dtype=torch.float64) @ root.T
+    estimate = world_T_ref @ se3.inverse(ct_T_ref)
+    truths = world_T_ref @ se3.inverse(ct_T_ref @ se3.exp(twists))
+    errors = se3.error_at_pivot(estimate.expand_as(truths), truths, pivot)
+    sampled = errors.T @ errors / len(errors)
+    scale = stated.diagonal().sqrt()
+    assert ((sampled - stated) / (scale[:, None] * scale)).abs().max() < 0.1
+
+
+def test_point_sigma_is_the_worst_direction_at_the_worst_point() -> None:
+    covariance = torch.diag(torch.tensor([0.04, 0.09, 0.01, 0.0, 0.0, 1e-4], dtype=torch.float64))
+    points = torch.tensor([[0.0, 0.0, 0.0], [100.0, 0.0, 0.0]], dtype=torch.float64)
+    assert cov.point_sigma_mm(covariance, points) == pytest.approx(math.sqrt(0.09 + 1.0))
+
+
+def test_the_best_is_chosen_on_a_mask_that_all_share(bench) -> None:  # type: ignore[no-untyped-def]
+    tracked = bench.frame(noise=5.0)
+    scene = build_scene((tracked,), [volume_level(bench.volume, 1.0)], [1.5])
+    truth = se3.inverse(bench.world_T_ct) @ scene.world_T_ref
+    off = truth @ se3.exp(torch.tensor([0, 0, 25.0, 0, 0.2, 0], dtype=torch.float64))
+    scores = common_scores(scene, 0, torch.stack([off, truth]))
+    assert int(scores.argmax()) == 1 and float(scores[1]) > 0.9
+    far = truth @ se3.translation(torch.tensor([0, 0, 1e3], dtype=torch.float64))
+    both = torch.stack([far, truth])
+    assert torch.equal(common_scores(scene, 0, both), scene.measure(0, both).score)
+
+
+def test_distinct_optima_are_apart(bench) -> None:  # type: ignore[no-untyped-def]
+    scene = build_scene((bench.frame(),), [volume_level(bench.volume, 4.0)], [4.0])
+    shifts = torch.tensor([[0.0, 0, 0], [0.5, 0, 0], [5.0, 0, 0], [5.5, 0, 0]], dtype=torch.float64)
+    assert distinct(scene, se3.translation(shifts), torch.tensor([0.5, 0.6, 0.7, 0.4]), 3) == [2, 1]
