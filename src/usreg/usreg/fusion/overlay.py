@@ -16,7 +16,7 @@ from ..data.types import Frame, TrackedFrame, Volume, check_pose
 from ..errors import ShapeError
 from ..geometry import se3
 from ..geometry.plane import PlaneGrid
-from ..geometry.sector import SectorGeometry
+from ..geometry.sector import SectorGeometry, full_rectangle
 from ..rendering import slice_fast
 from . import drawing
 from .compose import blend, checkerboard, enlarge
@@ -48,8 +48,11 @@ class Fuser:
         self.config = config or OverlayConfig()
 
     def prepare(self, volume: Volume) -> None:
-        """Work out the display window, so that the first frame is not slow."""
+        """Work out the display window and draw a small picture: kernels and imports must not delay the first frame."""
         display_window(volume, self.config)
+        geometry = full_rectangle(PlaneGrid(32, 32, ((1.0, 0.0), (0.0, 1.0))))
+        frame = Frame(torch.zeros(32, 32, dtype=torch.uint8), geometry, 0.0)
+        self.fuse(TrackedFrame(frame, se3.identity()), volume, se3.identity())
 
     def fuse(self, tracked: TrackedFrame, volume: Volume, world_T_ct: Tensor, note: str = "") -> Overlay:
         """The frame with the volume laid over it; see `overlay`."""

@@ -17,7 +17,7 @@ RIGID_TOLERANCE = 1e-3  # of R^T R - I; text files with five digits stay below i
 
 def from_parts(r: Tensor, t: Tensor) -> Tensor:
     """Poses (..., 4, 4) of rotations (..., 3, 3) and translations (..., 3), mm."""
-    shape = torch.broadcast_shapes(r.shape[:-2], t.shape[:-1])
+    shape = torch.broadcast_tensors(r[..., 0, 0], t[..., 0])[0].shape  # torch.broadcast_shapes imports sympy: 0.5 s
     top = torch.cat([r.expand(*shape, 3, 3), t.expand(*shape, 3)[..., None]], -1)
     bottom = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=r.dtype, device=r.device).expand(*shape, 1, 4)
     return torch.cat([top, bottom], -2)
