@@ -98,9 +98,17 @@ def draw_contours(picture: np.ndarray, contours: Sequence[Contour], inside: np.n
         for outline in contour.outlines:
             _polyline(layer, outline, label_colour(contour.value), thick)
     cv2.copyTo(layer, inside.view(np.uint8), picture)
-    for number, contour in enumerate(contours if names else ()):
-        at = (picture.shape[1] // 20, _line(picture, number + 1))
-        write(picture, contour.name, at, label_colour(contour.value))
+    if names:
+        _draw_names(picture, [(c.name, label_colour(c.value)) for c in contours])
+
+
+def _draw_names(picture: np.ndarray, names: list[tuple[str, Colour]]) -> None:
+    """A list at the left, as long as the upper half of the picture allows."""
+    room = max(1, picture.shape[0] // (2 * _line(picture, 1)))
+    if len(names) > room:
+        names = [*names[: room - 1], (f"and {len(names) - room + 1} more", WHITE)]
+    for number, (name, colour) in enumerate(names):
+        write(picture, name, (picture.shape[1] // 20, _line(picture, number + 1)), colour)
 
 
 def draw_notice(picture: np.ndarray) -> None:
