@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Node `player`: plays the measurements of a session's bag with its clock, so that the graph runs as it did live."""
+
+from __future__ import annotations
+
+import struct
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from rclpy.serialization import deserialize_message
+from rclpy.time import Time
+from rosgraph_msgs.msg import Clock
+from std_srvs.srv import SetBool, Trigger
+from tf2_msgs.msg import TFMessage
+
+from ..config import check_range
+from ..data.bags import BagReader, RawMessage, latched
+from ..errors import ConfigError, UsregError
+from . import parameters, qos, tf
+from .base import Stage, run_node
+from .topics import TOPICS, message_class, relative
+
+QOS = {
+    "sensor_msgs/msg/Image": "image_out",
+    "usreg_msgs/msg/UltrasoundGeometry": "image_out",
+    "sensor_msgs/msg/JointState": "joint_states",
+    "tf2_msgs/msg/TFMessage": "tf",
+}
+TF = "tf2_msgs/msg/TFMessage"
+TICK_S = 0.01
+JUMP_PAUSE_S = 0.3  # between the last message before a jump of the clock and the first one after it
+MATCH_PAUSE_S = 0.3  # subscribers that the graph shows have then matched on both sides
+
+
+@dataclass(frozen=True)
+class PlayerConfig:
+    """What is played and how.
+
+    Args:
+        bag: folder or file.
+        topics: names in the bag; results and the truth are not played.
+        image_topic: what counts as a frame, for stepping and lock-step.
+        owned_frames: child frames of the transforms that a running node publishes: left out here.
+        wait_for: topic=count each: play begins when so many subscribers are there.
+        wait_s: at most so long.
+        rate: speed.
+        loop: begin again at the end.
+        paused: wait for player/step, or for player/pause with false.
+        lockstep: topics on which each frame is answered; the next frame waits for it. Empty: real time.
+        lockstep_s: but at most so long.
+        settle_s: wait after the last message, so that its results come through.
+        exit_at_end: end the process after that.
+    """
+
+    bag: str = ""
+    topics: tuple[str, ...] = ("/us/image", "/us/geometry", "/joint_states", "/tf", "/tf_static")
+    image_topic: str = "/us/image"
+    owned_frames: tuple[str, ...] = ()
+    wait_for: tuple[str, ...] = ()
+    wait_s: float = 120.0
+    rate: float = 1.0
+    loop: bool = False
+    paused: bool = False
+    lockstep: tuple[str, ...] = ()
+    lockstep_s: float = 5.0
+    settle_s: float = 1.0
+    exit_at_end: bool = True
+
+    def __post_init__(self) -> None:
+        check_range("rate", self.rate, 0.01, 100.0)
+        check_range("wait_s", self.wait_s, 0.0, 3600.0)
+        check_range("lockstep_s", self.lockstep_s, 0.1, 600.0)
+        check_range("settle_s", self.settle_s, 0.0, 60.0)
+        if not self.bag:
+            raise ConfigError("no bag is named: set the parameter 'bag'")
+        for entry in self.wait_for:
+            if not entry.partition("=")[2].isdigit():
+                raise ConfigError(f"wait_for has '{entry}'; write topic=count, for example us/image=2")
+
+
+class PlayerNode(Stage):
+    """See the module."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__("player", "player", **options)
+        self.config = parameters.declare(self, PlayerConfig)
+        self.finished = self.failed = False
+        self._condition = threading.Condition()
+        self._paused, self._steps, self._again, self._ending = self.config.paused, 0, False, False
+        self._sent, self._answers = 0, dict.fromkeys(self.config.lockstep, 0)
+        self.clock_out = self.create_publisher(Clock, "/clock", qos.profile("clock"))
+        self.statics = tf.StaticTransformBroadcaster(self)
+        self.bag = BagReader(self.config.bag)
+        self.outputs = self._publishers()
+        for topic in self.config.lockstep:
+            self._listen(topic)
+        self.create_service(SetBool, "player/pause", self.on_pause)
+        self.create_service(Trigger, "player/step", self.on_step)
+        self.create_service(Trigger, "player/restart", self.on_restart)
+        self._thread = threading.Thread(target=self._run, name="player", daemon=True)
+        self.ready()
+
+    def _publishers(self) -> dict[str, Any]:
+        made = {}
+        for name in self.config.topics:
+            topic = self.bag.topics.get(name)
+            if topic is None or (topic.type_name == TF and latched(topic)):
+                continue
+            profile = QOS.get(topic.type_name, "latched" if latched(topic) else "result")
+            made[name] = qos.publisher(self, message_class(topic.type_name), relative(name), profile)
+        if self.config.image_topic not in made:
+            raise ConfigError(f"the bag has no images on {self.config.image_topic}; it has {sorted(self.bag.topics)}")
+        return made
+
+    def _listen(self, topic: str) -> None:
+        def on_answer(data: bytes) -> None:
+            with self._condition:
+                self._answers[topic] += 1
+                self._condition.notify_all()
+
+        if topic not in TOPICS:
+            raise ConfigError(f"lockstep has '{topic}'; choose from {sorted(TOPICS)}")
+        qos.subscription(self, message_class(TOPICS[topic].type_name), topic, on_answer, "result", raw=True)
+
+    def start(self) -> None:
+        """Begin to play, in a thread."""
+        self._thread.start()
+
+    # --- services -------------------------------------------------------------------------------------------------
+
+    def on_pause(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        """Pause, or go on."""
+        self._change(paused=bool(request.data))
+        response.success, response.message = True, "paused" if request.data else "playing"
+        return response
+
+    def on_step(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        """Pause, and play until the next frame is out."""
+        self._change(paused=True, steps=1)
+        response.success, response.message = True, "one frame"
+        return response
+
+    def on_restart(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        """Begin again with the first message; the clock jumps back."""
+        self._change(again=True)
+        response.success, response.message = True, "from the beginning"
+        return response
+
+    def _change(self, paused: bool | None = None, steps: int = 0, again: bool = False) -> None:
+        with self._condition:
+            self._paused = self._paused if paused is None else paused
+            self._steps += steps
+            self._again = self._again or again
+            self._condition.notify_all()
+
+    # --- playing --------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            self._send_statics()
+            self._wait_for_subscribers()
+            while self._play() and not self._ending:
+                time.sleep(JUMP_PAUSE_S)
+                self._jump_back()
+            self._wait(self.config.settle_s)
+        except UsregError as error:
+            self.failed = True
+            self.diagnostics.state("ERROR", str(error))
+            self.get_logger().error(str(error))
+        self.get_logger().info("the bag is at its end")
+        self.finished = self.config.exit_at_end
+
+    def _play(self) -> bool:
+        """Play the bag once; whether it is to be played again."""
+        self._sent, self._answers = 0, dict.fromkeys(self._answers, 0)
+        begin, first_ns = time.monotonic(), None
+        for raw in self.bag.raw_messages(list(self.outputs)):
+            first_ns = raw.log_ns if first_ns is None else first_ns
+            begin += self._hold(raw)
+            self._tick_until(raw.log_ns, first_ns, begin)
+            with self._condition:
+                if self._ending or self._again:
+                    again, self._again = self._again, False
+                    return again
+            self._publish(raw)
+        return self.config.loop
+
+    def _hold(self, raw: RawMessage) -> float:
+        """Wait while paused, or for the answer to the frame before; the seconds that it took."""
+        begin = time.monotonic()
+        is_frame = raw.topic == self.config.image_topic
+        with self._condition:
+            self._condition.wait_for(lambda: not self._paused or self._steps or self._ending or self._again)
+            self._steps -= 1 if is_frame and self._steps else 0
+            if is_frame and self._answers and not self._condition.wait_for(self._answered, self.config.lockstep_s):
+                self.tell("lockstep", f"frame {self._sent} was not answered within {self.config.lockstep_s} s")
+                self._answers = dict.fromkeys(self._answers, self._sent)
+        return time.monotonic() - begin
+
+    def _answered(self) -> bool:
+        return self._ending or self._again or min(self._answers.values()) >= self._sent
+
+    def _tick_until(self, log_ns: int, first_ns: int, begin: float) -> None:
+        """Publish the clock until the time of a message has come."""
+        due = begin + (log_ns - first_ns) * 1e-9 / self.config.rate
+        while (left := due - time.monotonic()) > 0 and not self._ending:
+            self._tick(log_ns - int(left * self.config.rate * 1e9))
+            time.sleep(min(left, TICK_S))
+        self._tick(log_ns)
+
+    def _tick(self, ns: int) -> None:
+        self.clock_out.publish(Clock(clock=Time(nanoseconds=max(0, ns)).to_msg()))
+
+    def _publish(self, raw: RawMessage) -> None:
+        data = raw.data if raw.type_name != TF else self._unowned(raw.data)
+        if data is not None:
+            self.outputs[raw.topic].publish(data)
+        if raw.topic == self.config.image_topic:
+            self._sent += 1
+            self.diagnostics.done(_stamp_s(raw.data))
+
+    def _unowned(self, data: bytes) -> Any:
+        """A TF message without the transforms that a running node publishes; None when nothing is left."""
+        if not self.config.owned_frames:
+            return data
+        message = deserialize_message(data, TFMessage)
+        kept = self._kept(message)
+        return data if len(kept) == len(message.transforms) else TFMessage(transforms=kept) if kept else None
+
+    def _kept(self, message: TFMessage) -> list[Any]:
+        return [t for t in message.transforms if t.child_frame_id.lstrip("/") not in self.config.owned_frames]
+
+    def _send_statics(self) -> None:
+        """Every static transform of the bag at once: a subscriber that comes later gets them too."""
+        names = [n for n in self.config.topics if n in self.bag.topics and n not in self.outputs]
+        found = [t for raw in self._messages(names) for t in self._kept(deserialize_message(raw.data, TFMessage))]
+        if found:
+            self.statics.sendTransform(found)
+
+    def _messages(self, names: list[str]) -> Iterator[RawMessage]:
+        yield from self.bag.raw_messages(names) if names else ()
+
+    def _wait_for_subscribers(self) -> None:
+        end = time.monotonic() + self.config.wait_s
+        while (missing := self._missing()) and not self._ending:
+            if time.monotonic() > end:
+                raise ConfigError(f"within {self.config.wait_s} s nobody listened to {missing}: is a node not active?")
+            time.sleep(0.05)
+        self._wait(MATCH_PAUSE_S)
+
+    def _missing(self) -> list[str]:
+        wanted = (entry.partition("=") for entry in self.config.wait_for)
+        return [t for t, _, count in wanted if self.count_subscribers(self.resolve_topic_name(t)) < int(count)]
+
+    def _jump_back(self) -> None:
+        """Tell the clock's new beginning before any message, so that every node forgets first."""
+        first = next(self.bag.raw_messages(list(self.outputs)))
+        for _ in range(3):
+            self._tick(first.log_ns)
+            time.sleep(JUMP_PAUSE_S / 3)
+
+    def _wait(self, seconds: float) -> None:
+        with self._condition:
+            self._condition.wait_for(lambda: self._ending, seconds)
+
+    def stop(self) -> None:
+        """End the thread."""
+        with self._condition:
+            self._ending = True
+            self._condition.notify_all()
+        if self._thread.is_alive():
+            self._thread.join(3.0)
+        self.bag.close()
+
+
+def _stamp_s(data: bytes) -> float:
+    """Stamp of a message that begins with a header, from its CDR bytes."""
+    sec, nanosec = struct.unpack_from("<iI" if data[1] & 1 else ">iI", data, 4)
+    return sec + nanosec * 1e-9
+
+
+def main(args: list[str] | None = None) -> None:
+    """Entry point."""
+    sys.exit(run_node(PlayerNode, args))
