@@ -10,9 +10,9 @@ import yaml
 
 # displays, views and tools of rviz_default_plugins (Humble to Rolling)
 DISPLAYS = set(
-    """AccelStamped Axes Camera DepthCloud Effort FluidPressure Grid GridCells Illuminance Image InteractiveMarkers LaserScan
-    Map Marker MarkerArray Odometry Path PointCloud PointCloud2 PointStamped Polygon Pose PoseArray PoseWithCovariance Range
-    RelativeHumidity RobotModel TF Temperature TwistStamped Wrench""".split()
+    """AccelStamped Axes Camera DepthCloud Effort FluidPressure Grid GridCells Illuminance Image InteractiveMarkers
+    LaserScan Map Marker MarkerArray Odometry Path PointCloud PointCloud2 PointStamped Polygon Pose PoseArray
+    PoseWithCovariance Range RelativeHumidity RobotModel TF Temperature TwistStamped Wrench""".split()
 )
 VIEWS = set("Orbit XYOrbit FPS ThirdPersonFollower TopDownOrtho".split())
 TOOLS = set("FocusCamera Interact Measure MoveCamera PublishPoint Select SetGoal SetInitialPose".split())
@@ -32,7 +32,7 @@ def manager(top: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def published(top: Path) -> dict[str, tuple[str, str]]:
-    """Message type and QoS profile by topic, as the nodes' sources say: qos.publisher(self, Type, "topic", "profile")."""
+    """Message type and QoS profile by topic, from the sources: qos.publisher(self, Type, "topic", "profile")."""
     found = {}
     for path in sorted((top / "src" / "usreg" / "usreg" / "nodes").glob("*.py")):
         for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
