@@ -7,10 +7,12 @@ import struct
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import rclpy
 from rclpy.serialization import deserialize_message
 from rclpy.time import Time
 from rosgraph_msgs.msg import Clock
@@ -18,8 +20,9 @@ from std_srvs.srv import SetBool, Trigger
 from tf2_msgs.msg import TFMessage
 
 from ..config import check_range
-from ..data.bags import BagReader, RawMessage, latched
-from ..errors import ConfigError, UsregError
+from ..data.bags import BagReader, RawMessage, Topic, latched
+from ..data.definitions import standard_store
+from ..errors import ConfigError, FileFormatError, UsregError
 from . import parameters, qos, tf
 from .base import Stage, run_node
 from .topics import TOPICS, message_class, relative
@@ -32,7 +35,9 @@ QOS = {
 }
 TF = "tf2_msgs/msg/TFMessage"
 TICK_S = 0.01
-JUMP_PAUSE_S = 0.3  # between the last message before a jump of the clock and the first one after it
+JUMP_PAUSE_S = 0.3
+TELL_WAIT_S = 5.0  # between the last message before a jump of the clock and the first one after it
+SAME_NS = 1000  # a stamp that went through seconds as a float moves by some 100 ns
 MATCH_PAUSE_S = 0.3  # subscribers that the graph shows have then matched on both sides
 
 
@@ -49,7 +54,7 @@ class PlayerConfig:
         wait_s: at most so long.
         rate: speed.
         loop: begin again at the end.
-        paused: wait for player/step, or for player/pause with false.
+        paused: wait for player/step, or for player/pause with false. A step plays until the next frame would go out.
         lockstep: topics on which each frame is answered; the next frame waits for it. Empty: real time.
         lockstep_s: but at most so long.
         settle_s: wait after the last message, so that its results come through.
@@ -77,6 +82,8 @@ class PlayerConfig:
         check_range("settle_s", self.settle_s, 0.0, 60.0)
         if not self.bag:
             raise ConfigError("no bag is named: set the parameter 'bag'")
+        if any(topic.rstrip("/").endswith("/truth") for topic in ("/" + t for t in self.topics)):
+            raise ConfigError("the truth is never played: no node may hear it; take it out of 'topics'")
         for entry in self.wait_for:
             if not entry.partition("=")[2].isdigit():
                 raise ConfigError(f"wait_for has '{entry}'; write topic=count, for example us/image=2")
@@ -90,12 +97,13 @@ class PlayerNode(Stage):
         self.config = parameters.declare(self, PlayerConfig)
         self.finished = self.failed = False
         self._condition = threading.Condition()
-        self._paused, self._steps, self._again, self._ending = self.config.paused, 0, False, False
-        self._sent, self._answers = 0, dict.fromkeys(self.config.lockstep, 0)
+        self._paused, self._steps, self._stepping = self.config.paused, 0, False
+        self._again = self._ending = False
+        self._sent, self._sent_stamp, self._unanswered = 0, 0, set[str]()
         self.clock_out = self.create_publisher(Clock, "/clock", qos.profile("clock"))
         self.statics = tf.StaticTransformBroadcaster(self)
-        self.bag = BagReader(self.config.bag)
-        self.outputs = self._publishers()
+        self.bag = BagReader(self.config.bag, skip_damaged=True)
+        self.outputs = self._make_outputs()
         for topic in self.config.lockstep:
             self._listen(topic)
         self.create_service(SetBool, "player/pause", self.on_pause)
@@ -104,23 +112,25 @@ class PlayerNode(Stage):
         self._thread = threading.Thread(target=self._run, name="player", daemon=True)
         self.ready()
 
-    def _publishers(self) -> dict[str, Any]:
+    def _make_outputs(self) -> dict[str, Any]:
         made = {}
         for name in self.config.topics:
             topic = self.bag.topics.get(name)
             if topic is None or (topic.type_name == TF and latched(topic)):
                 continue
             profile = QOS.get(topic.type_name, "latched" if latched(topic) else "result")
+            _check_type(topic)
             made[name] = qos.publisher(self, message_class(topic.type_name), relative(name), profile)
         if self.config.image_topic not in made:
-            raise ConfigError(f"the bag has no images on {self.config.image_topic}; it has {sorted(self.bag.topics)}")
+            raise ConfigError(f"the bag has no images on '{self.config.image_topic}'; it has {sorted(self.bag.topics)}")
         return made
 
     def _listen(self, topic: str) -> None:
         def on_answer(data: bytes) -> None:
             with self._condition:
-                self._answers[topic] += 1
-                self._condition.notify_all()
+                if abs(_stamp_ns(data) - self._sent_stamp) < SAME_NS:
+                    self._unanswered.discard(topic)
+                    self._condition.notify_all()
 
         if topic not in TOPICS:
             raise ConfigError(f"lockstep has '{topic}'; choose from {sorted(TOPICS)}")
@@ -153,83 +163,122 @@ class PlayerNode(Stage):
     def _change(self, paused: bool | None = None, steps: int = 0, again: bool = False) -> None:
         with self._condition:
             self._paused = self._paused if paused is None else paused
-            self._steps += steps
+            self._steps = self._steps + steps if self._paused else 0
+            self._stepping = self._steps > 0
             self._again = self._again or again
             self._condition.notify_all()
 
     # --- playing --------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        """Body of the thread."""
         try:
-            self._send_statics()
-            self._wait_for_subscribers()
-            while self._play() and not self._ending:
-                time.sleep(JUMP_PAUSE_S)
-                self._jump_back()
-            self._wait(self.config.settle_s)
+            self._session()
         except UsregError as error:
             self.failed = True
             self.diagnostics.state("ERROR", str(error))
             self.get_logger().error(str(error))
-        self.get_logger().info("the bag is at its end")
-        self.finished = self.config.exit_at_end
+        except Exception:
+            if rclpy.ok(context=self.context) and not self._ending:
+                self.failed = True
+                self.diagnostics.state("ERROR", "the player has failed; its log says why")
+                self.get_logger().error(f"the player has failed: {traceback.format_exc()}")
+        self.finished = self.finished or self.config.exit_at_end
+
+    def _session(self) -> None:
+        self._send_statics()
+        self._wait_for_subscribers()
+        while not self._ending:
+            if self._play():
+                self._wait(JUMP_PAUSE_S)
+                self._jump_back()
+                continue
+            self._tell_end()
+            self._wait(self.config.settle_s)
+            if self.config.exit_at_end or not self._wait_for_restart():
+                return
 
     def _play(self) -> bool:
         """Play the bag once; whether it is to be played again."""
-        self._sent, self._answers = 0, dict.fromkeys(self._answers, 0)
         begin, first_ns = time.monotonic(), None
+        with self._condition:
+            self._sent, self._unanswered = 0, set()
         for raw in self.bag.raw_messages(list(self.outputs)):
             first_ns = raw.log_ns if first_ns is None else first_ns
             begin += self._hold(raw)
             self._tick_until(raw.log_ns, first_ns, begin)
             with self._condition:
-                if self._ending or self._again:
+                if self._broken():
                     again, self._again = self._again, False
-                    return again
+                    return again and not self._ending
             self._publish(raw)
+        if first_ns is None:
+            raise FileFormatError(f"'{self.bag.path.name}' has no messages on {sorted(self.outputs)}: nothing to play")
         return self.config.loop
+
+    def _broken(self) -> bool:
+        return self._ending or self._again
 
     def _hold(self, raw: RawMessage) -> float:
         """Wait while paused, or for the answer to the frame before; the seconds that it took."""
         begin = time.monotonic()
         is_frame = raw.topic == self.config.image_topic
         with self._condition:
-            self._condition.wait_for(lambda: not self._paused or self._steps or self._ending or self._again)
+            self._stepping = self._stepping and not (is_frame and self._steps == 0)
+            self._condition.wait_for(lambda: not self._paused or self._free(is_frame) or self._broken())
             self._steps -= 1 if is_frame and self._steps else 0
-            if is_frame and self._answers and not self._condition.wait_for(self._answered, self.config.lockstep_s):
-                self.tell("lockstep", f"frame {self._sent} was not answered within {self.config.lockstep_s} s")
-                self._answers = dict.fromkeys(self._answers, self._sent)
+            if is_frame and not self._condition.wait_for(self._answered, self.config.lockstep_s):
+                missing = sorted(self._unanswered)
+                self.tell("lockstep", f"no answer on {missing} to frame {self._sent} in {self.config.lockstep_s} s")
+                self.diagnostics.drop("no answer")
         return time.monotonic() - begin
 
+    def _free(self, is_frame: bool) -> bool:
+        """Whether a step lets a message pass: a frame each, and all that lies between it and the next."""
+        return self._steps > 0 or (self._stepping and not is_frame)
+
     def _answered(self) -> bool:
-        return self._ending or self._again or min(self._answers.values()) >= self._sent
+        return self._broken() or not self._unanswered
 
     def _tick_until(self, log_ns: int, first_ns: int, begin: float) -> None:
         """Publish the clock until the time of a message has come."""
         due = begin + (log_ns - first_ns) * 1e-9 / self.config.rate
-        while (left := due - time.monotonic()) > 0 and not self._ending:
+        while (left := due - time.monotonic()) > 0 and not self._broken():
             self._tick(log_ns - int(left * self.config.rate * 1e9))
-            time.sleep(min(left, TICK_S))
-        self._tick(log_ns)
+            self._wait(min(left, TICK_S))
+        if not self._broken():
+            self._tick(log_ns)
 
     def _tick(self, ns: int) -> None:
         self.clock_out.publish(Clock(clock=Time(nanoseconds=max(0, ns)).to_msg()))
 
     def _publish(self, raw: RawMessage) -> None:
+        is_frame = raw.topic == self.config.image_topic
+        if is_frame:
+            with self._condition:  # before it is out: an answer may be quick
+                self._sent, self._sent_stamp = self._sent + 1, _stamp_ns(raw.data)
+                self._unanswered = set(self.config.lockstep)
         data = raw.data if raw.type_name != TF else self._unowned(raw.data)
         if data is not None:
             self.outputs[raw.topic].publish(data)
-        if raw.topic == self.config.image_topic:
-            self._sent += 1
-            self.diagnostics.done(_stamp_s(raw.data))
+        if is_frame:
+            self.diagnostics.done(_stamp_ns(raw.data) * 1e-9)
 
     def _unowned(self, data: bytes) -> Any:
         """A TF message without the transforms that a running node publishes; None when nothing is left."""
         if not self.config.owned_frames:
             return data
-        message = deserialize_message(data, TFMessage)
+        message = self._transforms(data)
         kept = self._kept(message)
         return data if len(kept) == len(message.transforms) else TFMessage(transforms=kept) if kept else None
+
+    def _transforms(self, data: bytes) -> TFMessage:
+        try:
+            return deserialize_message(data, TFMessage)
+        except Exception as error:  # a class of rclpy's C part
+            self.tell("damaged", f"a message with transforms in the bag is damaged and left out: {error}")
+            self.diagnostics.drop("damaged")
+            return TFMessage()
 
     def _kept(self, message: TFMessage) -> list[Any]:
         return [t for t in message.transforms if t.child_frame_id.lstrip("/") not in self.config.owned_frames]
@@ -237,7 +286,7 @@ class PlayerNode(Stage):
     def _send_statics(self) -> None:
         """Every static transform of the bag at once: a subscriber that comes later gets them too."""
         names = [n for n in self.config.topics if n in self.bag.topics and n not in self.outputs]
-        found = [t for raw in self._messages(names) for t in self._kept(deserialize_message(raw.data, TFMessage))]
+        found = [t for raw in self._messages(names) for t in self._kept(self._transforms(raw.data))]
         if found:
             self.statics.sendTransform(found)
 
@@ -249,8 +298,26 @@ class PlayerNode(Stage):
         while (missing := self._missing()) and not self._ending:
             if time.monotonic() > end:
                 raise ConfigError(f"within {self.config.wait_s} s nobody listened to {missing}: is a node not active?")
+            if time.monotonic() > end - self.config.wait_s + TELL_WAIT_S:
+                self.tell("waiting", f"waiting for subscribers of {missing}")
             time.sleep(0.05)
-        self._wait(MATCH_PAUSE_S)
+        time.sleep(MATCH_PAUSE_S)
+
+    def _wait_for_restart(self) -> bool:
+        """At the end of a bag that stays open: whether it begins again."""
+        with self._condition:
+            self._condition.wait_for(self._broken)
+            self._again = False
+        self._jump_back()
+        return not self._ending
+
+    def _tell_end(self) -> None:
+        for problem in self.bag.problems:
+            self.get_logger().warning(problem)
+        if self.bag.problems:
+            self.diagnostics.state("WARN", "; ".join(self.bag.problems[:3]))
+        if not self._ending:
+            self.get_logger().info("the bag is at its end")
 
     def _missing(self) -> list[str]:
         wanted = (entry.partition("=") for entry in self.config.wait_for)
@@ -258,14 +325,16 @@ class PlayerNode(Stage):
 
     def _jump_back(self) -> None:
         """Tell the clock's new beginning before any message, so that every node forgets first."""
-        first = next(self.bag.raw_messages(list(self.outputs)))
+        first = next(iter(self.bag.raw_messages(list(self.outputs))))
         for _ in range(3):
-            self._tick(first.log_ns)
-            time.sleep(JUMP_PAUSE_S / 3)
+            if not self._ending:
+                self._tick(first.log_ns)
+                self._wait(JUMP_PAUSE_S / 3)
 
     def _wait(self, seconds: float) -> None:
+        """Sleep, unless the node ends or begins again."""
         with self._condition:
-            self._condition.wait_for(lambda: self._ending, seconds)
+            self._condition.wait_for(self._broken, seconds)
 
     def stop(self) -> None:
         """End the thread."""
@@ -277,10 +346,25 @@ class PlayerNode(Stage):
         self.bag.close()
 
 
-def _stamp_s(data: bytes) -> float:
-    """Stamp of a message that begins with a header, from its CDR bytes."""
+def _stamp_ns(data: bytes) -> int:
+    """Stamp of a message that begins with a header, from its CDR bytes; 0 where they are too few."""
+    if len(data) < 12:
+        return 0
     sec, nanosec = struct.unpack_from("<iI" if data[1] & 1 else ">iI", data, 4)
-    return sec + nanosec * 1e-9
+    return sec * 10**9 + nanosec
+
+
+def _check_type(topic: Topic) -> None:
+    """Bytes are published as they are: a type that has changed since the recording would be misread."""
+    if topic.serialization != "cdr":
+        raise FileFormatError(f"topic '{topic.name}' is written as '{topic.serialization}'; only cdr is played")
+    store = standard_store()
+    if topic.type_hash and topic.type_name in store.fielddefs:
+        if topic.type_hash != store.hash_rihs01(topic.type_name):
+            raise ConfigError(
+                f"{topic.type_name} in the bag (topic '{topic.name}') is not the type that is installed: convert "
+                "the bag with the version of usreg that recorded it"
+            )
 
 
 def main(args: list[str] | None = None) -> None:
