@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-import struct
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import rclpy
@@ -19,12 +17,11 @@ from rosgraph_msgs.msg import Clock
 from std_srvs.srv import SetBool, Trigger
 from tf2_msgs.msg import TFMessage
 
-from ..config import check_range
-from ..data.bags import BagReader, RawMessage, Topic, latched
-from ..data.definitions import standard_store
+from ..data.bags import BagReader, RawMessage, latched
 from ..errors import ConfigError, FileFormatError, UsregError
 from . import parameters, qos, tf
 from .base import Stage, run_node
+from .player_config import PlayerConfig, check_type, stamp_ns
 from .topics import TOPICS, message_class, relative
 
 QOS = {
@@ -35,58 +32,10 @@ QOS = {
 }
 TF = "tf2_msgs/msg/TFMessage"
 TICK_S = 0.01
-JUMP_PAUSE_S = 0.3
-TELL_WAIT_S = 5.0  # between the last message before a jump of the clock and the first one after it
+TELL_WAIT_S = 5.0
+JUMP_PAUSE_S = 0.3  # between the last message before a jump of the clock and the first one after it
 SAME_NS = 1000  # a stamp that went through seconds as a float moves by some 100 ns
 MATCH_PAUSE_S = 0.3  # subscribers that the graph shows have then matched on both sides
-
-
-@dataclass(frozen=True)
-class PlayerConfig:
-    """What is played and how.
-
-    Args:
-        bag: folder or file.
-        topics: names in the bag; results and the truth are not played.
-        image_topic: what counts as a frame, for stepping and lock-step.
-        owned_frames: child frames of the transforms that a running node publishes: left out here.
-        wait_for: topic=count each: play begins when so many subscribers are there.
-        wait_s: at most so long.
-        rate: speed.
-        loop: begin again at the end.
-        paused: wait for player/step, or for player/pause with false. A step plays until the next frame would go out.
-        lockstep: topics on which each frame is answered; the next frame waits for it. Empty: real time.
-        lockstep_s: but at most so long.
-        settle_s: wait after the last message, so that its results come through.
-        exit_at_end: end the process after that.
-    """
-
-    bag: str = ""
-    topics: tuple[str, ...] = ("/us/image", "/us/geometry", "/joint_states", "/tf", "/tf_static")
-    image_topic: str = "/us/image"
-    owned_frames: tuple[str, ...] = ()
-    wait_for: tuple[str, ...] = ()
-    wait_s: float = 120.0
-    rate: float = 1.0
-    loop: bool = False
-    paused: bool = False
-    lockstep: tuple[str, ...] = ()
-    lockstep_s: float = 5.0
-    settle_s: float = 1.0
-    exit_at_end: bool = True
-
-    def __post_init__(self) -> None:
-        check_range("rate", self.rate, 0.01, 100.0)
-        check_range("wait_s", self.wait_s, 0.0, 3600.0)
-        check_range("lockstep_s", self.lockstep_s, 0.1, 600.0)
-        check_range("settle_s", self.settle_s, 0.0, 60.0)
-        if not self.bag:
-            raise ConfigError("no bag is named: set the parameter 'bag'")
-        if any(topic.rstrip("/").endswith("/truth") for topic in ("/" + t for t in self.topics)):
-            raise ConfigError("the truth is never played: no node may hear it; take it out of 'topics'")
-        for entry in self.wait_for:
-            if not entry.partition("=")[2].isdigit():
-                raise ConfigError(f"wait_for has '{entry}'; write topic=count, for example us/image=2")
 
 
 class PlayerNode(Stage):
@@ -119,7 +68,7 @@ class PlayerNode(Stage):
             if topic is None or (topic.type_name == TF and latched(topic)):
                 continue
             profile = QOS.get(topic.type_name, "latched" if latched(topic) else "result")
-            _check_type(topic)
+            check_type(topic)
             made[name] = qos.publisher(self, message_class(topic.type_name), relative(name), profile)
         if self.config.image_topic not in made:
             raise ConfigError(f"the bag has no images on '{self.config.image_topic}'; it has {sorted(self.bag.topics)}")
@@ -128,7 +77,7 @@ class PlayerNode(Stage):
     def _listen(self, topic: str) -> None:
         def on_answer(data: bytes) -> None:
             with self._condition:
-                if abs(_stamp_ns(data) - self._sent_stamp) < SAME_NS:
+                if abs(stamp_ns(data) - self._sent_stamp) < SAME_NS:
                     self._unanswered.discard(topic)
                     self._condition.notify_all()
 
@@ -256,13 +205,13 @@ class PlayerNode(Stage):
         is_frame = raw.topic == self.config.image_topic
         if is_frame:
             with self._condition:  # before it is out: an answer may be quick
-                self._sent, self._sent_stamp = self._sent + 1, _stamp_ns(raw.data)
+                self._sent, self._sent_stamp = self._sent + 1, stamp_ns(raw.data)
                 self._unanswered = set(self.config.lockstep)
         data = raw.data if raw.type_name != TF else self._unowned(raw.data)
         if data is not None:
             self.outputs[raw.topic].publish(data)
         if is_frame:
-            self.diagnostics.done(_stamp_ns(raw.data) * 1e-9)
+            self.diagnostics.done(stamp_ns(raw.data) * 1e-9)
 
     def _unowned(self, data: bytes) -> Any:
         """A TF message without the transforms that a running node publishes; None when nothing is left."""
@@ -344,27 +293,6 @@ class PlayerNode(Stage):
         if self._thread.is_alive():
             self._thread.join(3.0)
         self.bag.close()
-
-
-def _stamp_ns(data: bytes) -> int:
-    """Stamp of a message that begins with a header, from its CDR bytes; 0 where they are too few."""
-    if len(data) < 12:
-        return 0
-    sec, nanosec = struct.unpack_from("<iI" if data[1] & 1 else ">iI", data, 4)
-    return sec * 10**9 + nanosec
-
-
-def _check_type(topic: Topic) -> None:
-    """Bytes are published as they are: a type that has changed since the recording would be misread."""
-    if topic.serialization != "cdr":
-        raise FileFormatError(f"topic '{topic.name}' is written as '{topic.serialization}'; only cdr is played")
-    store = standard_store()
-    if topic.type_hash and topic.type_name in store.fielddefs:
-        if topic.type_hash != store.hash_rihs01(topic.type_name):
-            raise ConfigError(
-                f"{topic.type_name} in the bag (topic '{topic.name}') is not the type that is installed: convert "
-                "the bag with the version of usreg that recorded it"
-            )
 
 
 def main(args: list[str] | None = None) -> None:
