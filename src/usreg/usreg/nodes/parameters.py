@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ROS parameters declared from frozen dataclasses: names, types, defaults and descriptions stand there and nowhere else.
+"""ROS parameters declared from frozen dataclasses: names, types, defaults and descriptions stand there alone.
 
 A field of a nested dataclass becomes `outer.inner`. Fields that may be None, and empty lists, are declared without a
 fixed type; unset means None (or the empty list).
@@ -60,6 +60,7 @@ def declare(node: Node, cls: type[T], prefix: str = "", live: bool = False) -> T
         ConfigError: a value of the wrong type or outside its range.
     """
     for name, default, hint, text in fields_of(cls, prefix):
+        _allow_whole_numbers(node, name, default)
         descriptor = ParameterDescriptor(description=text, read_only=not live, dynamic_typing=_loose(hint, default))
         try:
             node.declare_parameter(name, _to_ros(default), descriptor)
@@ -122,17 +123,34 @@ def fields_of(cls: type, prefix: str = "") -> Iterator[tuple[str, Any, Any, str]
 
 
 def field_texts(cls: type) -> dict[str, str]:
-    """What the `Args:` section of a dataclass's docstring says of each field; "a, b: text" tells of both."""
-    names = {f.name for f in dataclasses.fields(cls)}
-    _, _, section = (inspect.getdoc(cls) or "").partition("Args:\n")
-    text = " ".join(section.split())
+    """What the `Args:` of a dataclass's docstring, or of a base's, say of each field; "a, b: text" tells of both."""
+    found: dict[str, str] = {}
+    for kind in reversed(cls.__mro__):
+        if dataclasses.is_dataclass(kind):
+            found.update(_texts_in(kind.__doc__ or "", {f.name for f in dataclasses.fields(kind)}))
+    return found
+
+
+def _texts_in(doc: str, names: set[str]) -> dict[str, str]:
+    text = " ".join(inspect.cleandoc(doc).partition("Args:\n")[2].split())
     one = "|".join(sorted(names, key=len, reverse=True))
-    pattern = rf"(?:^|(?<=[.;\s]))((?:{one})(?:, (?:{one}))*): "
-    parts = re.split(pattern, text)
+    parts = re.split(rf"(?:^|(?<=[.;\s]))((?:{one})(?:, (?:{one}))*): ", text)
     found: dict[str, str] = {}
     for keys, value in zip(parts[1::2], parts[2::2], strict=False):
         found.update(dict.fromkeys(keys.split(", "), value.strip()))
     return found
+
+
+def _allow_whole_numbers(node: Node, name: str, default: Any) -> None:
+    """YAML's `7` is an integer to ROS; where a decimal is declared the user means 7.0."""
+    given = node._parameter_overrides.get(name)
+    if given is None:
+        return
+    if isinstance(default, float) and given.type_ == Parameter.Type.INTEGER:
+        node._parameter_overrides[name] = Parameter(name, value=float(given.value))
+    elif isinstance(default, tuple) and default and isinstance(default[0], float):
+        if given.type_ == Parameter.Type.INTEGER_ARRAY:
+            node._parameter_overrides[name] = Parameter(name, value=[float(v) for v in given.value])
 
 
 def _loose(hint: Any, default: Any) -> bool:

@@ -47,6 +47,11 @@ class NewestWorker:
         with self._condition:
             self._item = None
 
+    def waiting(self) -> bool:
+        """Whether an item has not been taken up yet."""
+        with self._condition:
+            return self._item is not None
+
     def idle(self, timeout_s: float) -> bool:
         """Wait until nothing is left to do; false when that takes longer."""
         with self._condition:

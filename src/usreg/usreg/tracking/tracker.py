@@ -36,10 +36,14 @@ class Tracker:
         Raises:
             StalePoseError: no measured pose can be given at the frame's stamp.
         """
-        world_T_probe, covariance = self.buffer.at(frame.stamp_s)
+        return TrackedFrame(frame, *self.pose_at(frame.stamp_s))
+
+    def pose_at(self, stamp_s: float) -> tuple[Tensor, Tensor]:
+        """world_T_image (4, 4) and its covariance (6, 6) about the image's origin; raises as `track`."""
+        world_T_probe, covariance = self.buffer.at(stamp_s)
         world_T_image = world_T_probe @ self.calibration.probe_T_image
         offset = world_T_image[:3, 3] - world_T_probe[:3, 3]
-        return TrackedFrame(frame, world_T_image, se3.move_pivot(covariance, offset))
+        return world_T_image, se3.move_pivot(covariance, offset)
 
     def reset(self) -> None:
         """Forget every pose (a time jump, another recording)."""
