@@ -33,12 +33,11 @@ WARM_S, READY_S, MEMORY_S = 6, 180, (20, 60)
 
 def main() -> int:
     options = _options()
-    started_s = time.time()
     with tempfile.TemporaryDirectory(prefix="usreg-live-", ignore_cleanup_errors=True) as name:
         os.environ.update(processes.environment(Path(name)))
         result = _run(scene.make_scene(Path(name)), options)
     time.sleep(0.5)
-    result["leftovers"] = processes.leftovers(started_s)
+    result["leftovers"] = processes.leftovers(set(result.pop("segments")))
     tell(result)
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps({"live": result}, indent=1, sort_keys=True) + "\n", encoding="utf-8")
@@ -106,13 +105,17 @@ def _measure(meter: Any, source: processes.Process, nodes: processes.Process, se
 
 
 def _watch(begin_ns: int, seconds: int, others: dict[int, str], running: list[processes.Process]) -> dict[str, Any]:
-    """Memory at 20 s and at 60 s (of a shorter run: at a third and at the end); processor time in between."""
+    """Memory at 20 s and at 60 s (of a shorter run: at a third and at the end); processor time in between.
+
+    Source and viewer (`others`) are shown too; the growth that counts is that of the nodes.
+    """
     first_s, last_s = (s * seconds / MEMORY_S[1] if seconds < MEMORY_S[1] else s for s in MEMORY_S)
     _sleep_until(begin_ns + int(first_s * NS), running)
     watched = graph.names(running[1]) | others
     first, used = _of_all(watched, processes.memory_mb), _of_all(watched, processes.processor_s)
     _sleep_until(begin_ns + int(last_s * NS), running)
     last, used_later = _of_all(watched, processes.memory_mb), _of_all(watched, processes.processor_s)
+    segments = set().union(*_of_all(watched, processes.segments).values())
     rows = {
         name: {
             "first_mb": first[name],
@@ -123,8 +126,8 @@ def _watch(begin_ns: int, seconds: int, others: dict[int, str], running: list[pr
         for name in watched.values()
     }
     _sleep_until(begin_ns + seconds * NS, running)
-    growth = max(row["growth_mb"] for row in rows.values())
-    return {"memory": rows, "memory_at_s": [first_s, last_s], "memory_growth_mb": growth}
+    growth = max(row["growth_mb"] for name, row in rows.items() if name not in others.values())
+    return {"memory": rows, "memory_at_s": [first_s, last_s], "memory_growth_mb": growth, "segments": sorted(segments)}
 
 
 def _of_all(watched: dict[int, str], measure: Callable[[int], Any]) -> dict[str, Any]:

@@ -93,10 +93,16 @@ def processor_s(pid: int) -> float:
     return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK") if fields else 0.0
 
 
-def leftovers(since_s: float) -> list[str]:
-    """What lies in shared memory since a time, of this user."""
-    found = [p for p in SHARED_MEMORY.glob("*fast*") if p.stat().st_uid == os.getuid() and p.stat().st_ctime >= since_s]
-    return sorted(p.name for p in found)
+def segments(pid: int) -> set[str]:
+    """Names of what the middleware holds in shared memory for a process."""
+    rows = (line.split() for line in _read(f"/proc/{pid}/maps").splitlines())
+    names = {Path(row[5]).name for row in rows if len(row) == 6 and row[5].startswith(f"{SHARED_MEMORY}/")}
+    return {name for name in names if "fastdds" in name or "fastrtps" in name}
+
+
+def leftovers(names: set[str]) -> list[str]:
+    """Which of these are still there."""
+    return sorted(name for name in names if (SHARED_MEMORY / name).exists())
 
 
 def wait_for(what: str, reached: Any, timeout_s: float, processes: list[Process]) -> float:

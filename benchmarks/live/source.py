@@ -41,7 +41,10 @@ def main() -> None:
     late = [_send(event, outputs, (images, joints)) for event in events(start_ns, seconds)]
     frames = np.array([ms for kind, ms in late if kind == 0])
     _say({"frames": len(frames), "late_p99_ms": float(np.percentile(frames, 99)), "late_max_ms": float(frames.max())})
-    sys.stdin.readline()  # the middleware delivers until the end is told
+    try:
+        sys.stdin.readline()  # the middleware delivers until then
+    except KeyboardInterrupt:
+        pass  # asked to end
     node.destroy_node()
     rclpy.try_shutdown()
 
