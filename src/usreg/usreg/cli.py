@@ -162,11 +162,17 @@ def replay(
 @app.command()
 def run(
     session: Annotated[str, typer.Argument(help="phantom, replay or live.")],
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME:=VALUE]...", help="As `ros2 launch` takes them: probe:=linear.")
+    ] = None,
     bag: Annotated[Path | None, typer.Option(help="Session to play; default: the one that ships.")] = None,
     rate: Annotated[float, typer.Option(help="Speed of the player.")] = 1.0,
     record: Annotated[Path | None, typer.Option(help="Bag to record into.")] = None,
     report: Annotated[Path | None, typer.Option(help="Folder for the report.")] = None,
     processes: Annotated[str, typer.Option(help="one or many.")] = "one",
+    step: Annotated[
+        bool, typer.Option("--step", help="Each frame waits for the results of the one before: all are registered.")
+    ] = False,
     network: Annotated[
         bool, typer.Option("--network", help="Let ROS talk to other machines; default: loopback only.")
     ] = False,
@@ -180,7 +186,7 @@ def run(
         ) from error
 
     code = runner.run_session(
-        session, bag=bag, rate=rate, record=record, report=report, processes=processes, network=network
+        session, bag, rate, record, report, processes, network, arguments or [], say=typer.echo, step=step
     )
     raise typer.Exit(code)
 
@@ -340,6 +346,12 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        if os.environ.get("USREG_DEBUG"):
+            raise
+        name = type(error).__name__
+        typer.echo(f"usreg: internal error ({name}: {error}); USREG_DEBUG=1 shows where: please report it", err=True)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

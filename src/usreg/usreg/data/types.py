@@ -40,7 +40,7 @@ class Frame:
         plane = self.geometry.plane
         if tuple(self.image.shape) != (plane.height, plane.width):
             raise ShapeError(
-                f"the image is {self.image.shape[1]}x{self.image.shape[0]}, "
+                f"the image is {self.image.shape[1]}x{self.image.shape[0]} "
                 f"but its geometry says {plane.width}x{plane.height}"
             )
         if not math.isfinite(self.stamp_s):

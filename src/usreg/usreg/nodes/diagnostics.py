@@ -58,6 +58,11 @@ class Diagnostics:
         self.facts[name] = str(value)
 
     @property
+    def condition(self) -> tuple[str, str]:
+        """Level and text that `state` was told last."""
+        return self._state
+
+    @property
     def drops(self) -> dict[str, int]:
         """Drops by reason since the start."""
         return dict(self._drops)

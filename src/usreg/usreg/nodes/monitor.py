@@ -5,25 +5,34 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from usreg_msgs.msg import Registration
 
 from . import qos
 
+PERIOD_S = 2.0
 STATUS = {getattr(Registration, name): name[7:].lower() for name in dir(Registration) if name.startswith("STATUS_")}
 
 
 class Monitor(Node):
     """Listens to the estimates; small enough to run beside everything else."""
 
-    def __init__(self) -> None:
+    def __init__(self, say: Callable[[str], None]) -> None:
         super().__init__("usreg_run", use_global_arguments=False)
+        self._say = say
         self._count: Counter[str] = Counter()
         self._last: Any = None
         self._before, self._since = 0, time.monotonic()
         qos.subscription(self, Registration, "registration/estimate", self.on_estimate, "result")
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(PERIOD_S, lambda: self._say(self.line()), clock=steady)
+
+    def start(self) -> None:
+        """Nothing to begin."""
 
     def on_estimate(self, message: Registration) -> None:
         """An estimate came."""
@@ -46,4 +55,5 @@ class Monitor(Node):
         return f"{self._count.total()} registrations: {parts}" if parts else "nothing was registered"
 
     def stop(self) -> None:
-        """Nothing to end."""
+        """The session has ended."""
+        self._say(self.summary())

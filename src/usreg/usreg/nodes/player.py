@@ -270,7 +270,11 @@ class PlayerNode(Stage):
 
     def _missing(self) -> list[str]:
         wanted = (entry.partition("=") for entry in self.config.wait_for)
-        return [t for t, _, count in wanted if self.count_subscribers(self.resolve_topic_name(t)) < int(count)]
+        return [t for t, _, count in wanted if self._listeners(t) < int(count)]
+
+    def _listeners(self, topic: str) -> int:
+        """Subscribers of a topic by the graph's name: the player's own remappings of what it plays do not count."""
+        return self.count_subscribers(self.resolve_topic_name(topic, only_expand=True))
 
     def _jump_back(self) -> None:
         """Tell the clock's new beginning before any message, so that every node forgets first."""

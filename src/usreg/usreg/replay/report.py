@@ -36,10 +36,15 @@ class Collector:
         """Steps so far."""
         return len(self._rows)
 
+    @property
+    def wants_picture(self) -> bool:
+        """Whether the next step's picture goes into the report."""
+        return self.count in self._keep
+
     def take(self, step: Step) -> None:
         """Note a step."""
         r = step.result
-        if self.count in self._keep and r.overlay is not None:
+        if self.wants_picture and r.overlay is not None:
             self._snapshots.append(Snapshot(r.overlay.image.numpy(), f"{step.stamp_s:.2f} s: {r.status}"))
         self._rows.append(step.row())
         poses = (step.registered, step.smoothed, step.fixed_lag, step.true_world_T_ct)

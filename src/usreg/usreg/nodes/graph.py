@@ -1,0 +1,363 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node graph of a session, described once: which nodes, with which parameters and remappings.
+
+`launch/*.launch.py` and `usreg run` both read it. Nothing here needs ROS.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..data.share import share_dir
+from ..errors import ConfigError, MissingFileError
+
+# executable (console script) and node name: module below usreg.nodes
+MODULES = {
+    "us_acquisition": "acquisition",
+    "arm_tracking": "arm_tracking",
+    "registration": "registration",
+    "pose_smoothing": "pose_smoothing",
+    "fusion": "fusion",
+    "player": "player",
+    "recorder": "recorder",
+}
+KINDS = ("phantom", "replay", "live")
+ALWAYS = ("us_acquisition", "arm_tracking", "registration", "pose_smoothing", "fusion")
+# subscribers of the graph's own nodes, by topic: the player begins when they are there
+LISTENERS = {
+    "raw/image": 1, "us/image": 2, "us/geometry": 3, "us/pose": 3, "registration/smoothed": 1,
+    "registration/estimate": 1, "registration/hypotheses": 1,
+}  # fmt: skip
+RECORDED = (
+    "us/image",
+    "us/geometry",
+    "us/pose",
+    "registration/smoothed",
+    "registration/estimate",
+    "registration/hypotheses",
+)
+ANSWERS = ("registration/estimate",)
+PLAYER_OPTIONS = ("bag", "rate", "loop", "step", "paused")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user may choose; the arguments of the launch files and of `usreg run`.
+
+    Args:
+        bag: session to play: its folder, or the name of one that ships.
+        rate: speed of the player.
+        loop: play again and again; the clock jumps back.
+        step: lock-step: the next frame waits for the result of the one before.
+        paused: start paused; services player/step and player/pause.
+        record: bag to record into; empty: none.
+        system: registration system; empty: the session's, else intensity.
+        namespace: of every node.
+        params_file: further parameters, over config/nodes.yaml and the session.
+        log_level: debug, info, warn or error.
+        volume: live: path of the volume.
+        modality: live: CT, MR, US or empty.
+        source: live: topic, video or dicom.
+        probe: live: name in config/probes or a file.
+        image_topic: live: the driver's image topic.
+        device: live: index of the video device.
+        file: live: video file or DICOM cine.
+        pose_source: live: joints or tf.
+        arm: live: name in config/arms or a file.
+        joint_topic: live: the driver's joint states.
+        calibration: live: probe calibration; empty: TF statics say it.
+        use_sim_time: live: follow /clock (a simulator's).
+    """
+
+    bag: str = ""
+    rate: float = 1.0
+    loop: bool = False
+    step: bool = False
+    paused: bool = False
+    record: str = ""
+    system: str = ""
+    namespace: str = ""
+    params_file: str = ""
+    log_level: str = "info"
+    volume: str = ""
+    modality: str = ""
+    source: str = "topic"
+    probe: str = ""
+    image_topic: str = "image_raw"
+    device: int = 0
+    file: str = ""
+    pose_source: str = "joints"
+    arm: str = "iiwa7"
+    joint_topic: str = "joint_states"
+    calibration: str = ""
+    use_sim_time: bool = False
+
+
+@dataclass(frozen=True)
+class NodeSpec:
+    """A node: its name is also that of its executable.
+
+    Args:
+        parameters: values by dotted name, over those of the files.
+        remappings: topics by the name in the code.
+        files: parameter files, later ones win.
+    """
+
+    name: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    remappings: Mapping[str, str] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
+    namespace: str = ""
+    log_level: str = "info"
+
+    @property
+    def module(self) -> str:
+        """Module with its `main`."""
+        return f"usreg.nodes.{MODULES[self.name]}"
+
+    def arguments(self) -> list[str]:
+        """`--ros-args ...` of this node."""
+        words = ["--ros-args", "-r", f"__node:={self.name}", "--log-level", self.log_level]
+        if self.namespace:
+            words += ["-r", f"__ns:=/{self.namespace.strip('/')}"]
+        base, *later = self.files or ("",)
+        for word in filter(None, (base,)):
+            words += ["--params-file", word]
+        for name, value in self.parameters.items():
+            words += ["-p", f"{name}:={json.dumps(value)}"]
+        for word in later:
+            words += ["--params-file", word]
+        for old, new in self.remappings.items():
+            words += ["-r", f"{old}:={new}"]
+        return words
+
+
+def nodes(kind: str, options: Options) -> list[NodeSpec]:
+    """The nodes of a session.
+
+    Args:
+        kind: "phantom" (the session that ships), "replay" (a session's bag) or "live".
+
+    Raises:
+        ConfigError, MissingFileError: the session is not usable, or an option is missing.
+    """
+    if kind not in KINDS:
+        raise ConfigError(f"there is no session kind '{kind}'; choose one of {list(KINDS)}")
+    if kind == "live":
+        parameters, remappings = _live(options)
+    else:
+        parameters, remappings = _recorded(
+            replace(options, bag=options.bag or ("phantom" if kind == "phantom" else ""))
+        )
+    names = [*ALWAYS, *(["player"] if kind != "live" else []), *(["recorder"] if options.record else [])]
+    if options.record:
+        parameters["recorder"] = {"bag": str(Path(options.record).absolute())}
+    files = tuple(filter(None, (str(share_dir() / "config" / "nodes.yaml"), options.params_file)))
+    sim = options.use_sim_time if kind == "live" else True
+    made = []
+    for name in names:
+        values = {"use_sim_time": sim and name != "player", **parameters.get(name, {})}
+        values = {k: v for k, v in values.items() if v not in ("", None) and v != []}
+        made.append(NodeSpec(name, values, remappings.get(name, {}), files, options.namespace, options.log_level))
+    return made
+
+
+def environment(network: bool = False) -> dict[str, str]:
+    """Variables of every process: images fit into shared memory, and sockets open on loopback alone.
+
+    The discovery range must stay at its default: LOCALHOST makes the middleware add a transport on every interface
+    beside those of the profile.
+    """
+    if network:
+        return {}
+    profile = share_dir() / "config" / "fastdds.xml"
+    return {"FASTDDS_DEFAULT_PROFILES_FILE": str(profile), "ROS_AUTOMATIC_DISCOVERY_RANGE": "SYSTEM_DEFAULT"}
+
+
+def find_session(name: str) -> Any:
+    """A session by its folder, or by the name of one that ships.
+
+    Raises:
+        MissingFileError: neither.
+    """
+    from ..data.sessions import FILE_NAME, read_session
+
+    if not name:
+        raise ConfigError(
+            "no session is named: give the argument 'bag' (a session's folder, or one that ships: phantom)"
+        )
+    shipped = share_dir() / "bags" / name
+    if Path(name).exists():
+        return read_session(name)
+    if len(Path(name).parts) == 1 and (shipped / FILE_NAME).is_file():
+        return read_session(shipped)
+    raise MissingFileError(f"no session '{name}': give its folder, or the name of one that ships (phantom)")
+
+
+def _recorded(options: Options) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, str]]]:
+    session = find_session(options.bag)
+    config, common = session.config, _frames(session)
+    volume = _volume(session)
+    system = options.system or config.system
+    registration = {**volume, "system": system}
+    if system == config.system and config.options:
+        registration["options"] = yaml.safe_dump(dict(config.options), default_flow_style=True).strip()
+    if config.initial is not None:
+        registration["initial.world_T_ct"] = config.initial.pose.flatten().tolist()
+        registration["initial.covariance"] = config.initial.covariance_matrix.flatten().tolist()
+    tracking = {
+        "pose_source": config.pose_source, "arm": str(session.arm_path or ""),
+        "calibration": str(session.calibration_path or ""),
+    }  # fmt: skip
+    parameters = {
+        "us_acquisition": {"latency_s": 0.0, "probe": _probe(session)},  # its stamps are those of acquisition
+        "arm_tracking": tracking,
+        "registration": registration,
+        "pose_smoothing": {},
+        "fusion": volume,
+        "player": _player(session, options),
+    }
+    topics = config.topics
+    raw = {topics.image: "raw/image", topics.geometry: "raw/geometry", topics.joints: "joint_states", topics.tf: "/tf"}
+    played = {_relative(old): new for old, new in raw.items() if _relative(old) != new}
+    remappings = {"us_acquisition": {"image_raw": "raw/image", "geometry_raw": "raw/geometry"}, "player": played}
+    return {name: common | values for name, values in parameters.items()}, remappings
+
+
+def _player(session: Any, options: Options) -> dict[str, Any]:
+    topics, tf_pose = session.config.topics, session.config.pose_source == "tf"
+    listeners = LISTENERS | {("/tf" if tf_pose else "joint_states"): 1}
+    if not _probe(session):
+        listeners["raw/geometry"] = 1
+    counts = {t: n + (bool(options.record) and t in RECORDED) for t, n in listeners.items()}
+    counts |= {t: counts[t] + 1 for t in (ANSWERS if options.step else ())}
+    return {
+        "bag": str(session.bag_path), "topics": [topics.image, topics.geometry, topics.joints, topics.tf, topics.tf_static],
+        "image_topic": topics.image, "owned_frames": _owned(session), "rate": float(options.rate), "loop": options.loop,
+        "paused": options.paused, "lockstep": list(ANSWERS) if options.step else [],
+        "wait_for": [f"{topic}={count}" for topic, count in counts.items()],
+    }  # fmt: skip
+
+
+def _live(options: Options) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, str]]]:
+    volume = {"volume": options.volume and str(Path(options.volume).absolute()), "modality": options.modality}
+    file = options.file and str(Path(options.file).absolute())
+    acquisition = {"source": options.source, "probe": options.probe, "device": options.device, "file": file}
+    tracking = {"pose_source": options.pose_source, "arm": options.arm, "calibration": options.calibration}
+    parameters: dict[str, dict[str, Any]] = {
+        "us_acquisition": acquisition,
+        "arm_tracking": tracking,
+        "registration": {**volume, "system": options.system},
+        "fusion": volume,
+    }
+    remappings = {
+        "us_acquisition": {"image_raw": options.image_topic} if options.image_topic != "image_raw" else {},
+        "arm_tracking": {"joint_states": options.joint_topic} if options.joint_topic != "joint_states" else {},
+    }
+    return parameters, remappings
+
+
+def _frames(session: Any) -> dict[str, Any]:
+    names = session.config.frames
+    return {
+        "world_frame": names.world,
+        "probe_frame": names.probe,
+        "image_frame": names.image,
+        "volume_frame": names.volume,
+    }
+
+
+def _volume(session: Any) -> dict[str, Any]:
+    config = session.config
+    names = [f"{value}={name}" for value, name in config.label_names.items()]
+    labels = str(session.labels_path or "")
+    return {
+        "volume": str(session.volume_path or ""), "modality": config.modality, "labels": labels,
+        "label_names": names if labels else [],
+    }  # fmt: skip
+
+
+def _probe(session: Any) -> str:
+    """The probe's file where the bag does not carry the geometry."""
+    from ..data.bags import BagReader
+
+    with BagReader(session.bag_path) as bag:
+        carried = session.config.topics.geometry in bag.topics
+    return "" if carried else str(session.probe_path or "")
+
+
+def _owned(session: Any) -> list[str]:
+    """Child frames of the transforms that arm_tracking publishes, and of the one that pose_smoothing does."""
+    from ..kinematics.arm import load_arm
+
+    frames, found = session.config.frames, [session.config.frames.volume]
+    if session.config.pose_source == "joints":
+        found += [*load_arm(session.arm_path).link_names, frames.probe]
+    return found + ([frames.image] if session.calibration_path else [])
+
+
+def _relative(name: str) -> str:
+    from .topics import relative
+
+    return relative(name)
+
+
+def with_text(options: Options, values: Mapping[str, str]) -> Options:
+    """Options from texts, as launch arguments are.
+
+    Raises:
+        ConfigError: a text that is not of the option's type.
+    """
+    kinds: dict[str, Any] = {"bool": _as_bool, "float": float, "int": int, "str": str}
+    made: dict[str, Any] = {}
+    for option in fields(Options):
+        if option.name in values:
+            try:
+                made[option.name] = kinds[str(option.type)](values[option.name])
+            except ValueError as error:
+                raise ConfigError(f"argument '{option.name}' is {values[option.name]!r}: {error}") from error
+    return replace(options, **made)
+
+
+def arguments(kind: str) -> tuple[str, ...]:
+    """Options that a kind of session takes."""
+    names = tuple(f.name for f in fields(Options))
+    played = names[: names.index("volume")]
+    return played if kind != "live" else tuple(n for n in names if n not in PLAYER_OPTIONS)
+
+
+def flag(name: str, text: str) -> bool:
+    """A text as true or false.
+
+    Raises:
+        ConfigError: neither.
+    """
+    try:
+        return _as_bool(text)
+    except ValueError as error:
+        raise ConfigError(f"argument '{name}' is {text!r}: {error}") from error
+
+
+def _as_bool(text: str) -> bool:
+    if text.lower() not in ("true", "false", "1", "0"):
+        raise ValueError("write true or false")
+    return text.lower() in ("true", "1")
+
+
+def descriptions() -> dict[str, str]:
+    """What each option means, from its one description above."""
+    text = (Options.__doc__ or "").partition("Args:")[2]
+    rows = [line.strip().partition(": ") for line in text.splitlines() if ": " in line]
+    return {name: meaning for name, _, meaning in rows}
+
+
+def threads() -> dict[str, str]:
+    """Small images gain nothing from several threads in each of five processes; registration's kernels have their own."""
+    return {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}

@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`usreg run`: the nodes of a session in one process or in several, without the launch system."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import ConfigError
+from ..replay.recorded import report_recording
+from . import graph
+
+log = logging.getLogger("usreg.run")
+RESTARTS, RESTART_PAUSE_S, PATIENCE_S = 3, 1.0, 10.0
+EXIT_CONFIG = 2
+Say = Callable[[str], None]
+CLASSES = {
+    "us_acquisition": "AcquisitionNode",
+    "arm_tracking": "ArmTrackingNode",
+    "registration": "RegistrationNode",
+    "pose_smoothing": "PoseSmoothingNode",
+    "fusion": "FusionNode",
+    "player": "PlayerNode",
+    "recorder": "RecorderNode",
+}
+
+
+def run_session(
+    kind: str,
+    bag: Path | str | None = None,
+    rate: float = 1.0,
+    record: Path | str | None = None,
+    report: Path | str | None = None,
+    processes: str = "one",
+    network: bool = False,
+    arguments: Sequence[str] = (),
+    say: Say = lambda text: None,
+    **more: Any,
+) -> int:
+    """Run a session until it ends or Ctrl-C.
+
+    Args:
+        kind: phantom, replay or live. bag: session to play.
+        report: folder for a report, written at the end from what was recorded.
+        processes: "one" (a thread for registration, the rest in turn) or "many" (one for each node).
+        arguments: further options as NAME:=VALUE, as `ros2 launch` takes them. more: the same as values.
+        say: told of the progress, a line each.
+
+    Returns:
+        0; 1 where a node failed; 2 where one refused its parameters.
+
+    Raises:
+        UsregError: the session is not usable.
+    """
+    if processes not in ("one", "many"):
+        raise ConfigError(f"processes is '{processes}'; choose one or many")
+    if report is not None and kind == "live":
+        raise ConfigError("a live session has no truth to report on; record it and replay the recording")
+    with tempfile.TemporaryDirectory(prefix="usreg-") as folder:
+        recording = str(record or (Path(folder) / "recording" if report else ""))
+        options = graph.Options(bag=str(bag or ""), rate=rate, record=recording, **more)
+        options = graph.with_text(options, _texts(kind, arguments))
+        specs = graph.nodes(kind, options)
+        os.environ.update(graph.environment(network))
+        code = (run_in_one if processes == "one" else run_in_many)(specs, say)
+        if report is not None and code == 0:
+            say("writing the report")
+            report_recording(Path(recording), graph.find_session(options.bag or "phantom"), Path(report))
+            say(f"report: {Path(report) / 'index.html'}")
+    return code
+
+
+def _texts(kind: str, arguments: Sequence[str]) -> dict[str, str]:
+    known, found = graph.arguments(kind), {}
+    for text in arguments:
+        name, sign, value = text.partition(":=")
+        if not sign or name not in known:
+            raise ConfigError(f"'{text}' is no argument of {kind}; write NAME:=VALUE with one of {list(known)}")
+        found[name] = value
+    return found
+
+
+def make_node(spec: graph.NodeSpec) -> Any:
+    """The node of a description, in this process."""
+    module = importlib.import_module(spec.module)
+    return getattr(module, CLASSES[spec.name])(cli_args=spec.arguments(), use_global_arguments=False)
+
+
+def run_in_one(specs: list[graph.NodeSpec], say: Say) -> int:
+    """All nodes in this process, on one executor."""
+    import rclpy
+    from rclpy.executors import ExternalShutdownException
+
+    from .base import make_executor, spin
+    from .monitor import Monitor
+
+    torch.set_num_threads(1)
+    rclpy.init(args=[])
+    executor, made = make_executor(), []
+    try:
+        for spec in specs:
+            made.append(make_node(spec))
+            executor.add_node(made[-1])
+        made.append(Monitor(say))
+        executor.add_node(made[-1])
+        for node in made:
+            node.start()
+        spin(executor, lambda: any(getattr(node, "finished", False) for node in made))
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass  # asked to end
+    finally:
+        for node in reversed(made):
+            node.stop()
+            executor.remove_node(node)
+            node.destroy_node()
+        rclpy.try_shutdown()
+    return int(any(getattr(node, "failed", False) for node in made))
+
+
+def run_in_many(specs: list[graph.NodeSpec], say: Say) -> int:
+    """Each node in a process of its own; one that dies is started again, the rest go on."""
+    import rclpy
+
+    from .base import make_executor
+    from .monitor import Monitor
+
+    family = Family(specs)
+    rclpy.init(args=[])
+    executor, monitor = make_executor(), Monitor(say)
+    executor.add_node(monitor)
+    before = {s: signal.signal(s, family.on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        family.start()
+        return family.watch(lambda: executor.spin_once(timeout_sec=0.05))
+    finally:
+        monitor.stop()
+        family.stop()
+        executor.remove_node(monitor)
+        monitor.destroy_node()
+        rclpy.try_shutdown()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Family:
+    """The processes of a session."""
+
+    def __init__(self, specs: list[graph.NodeSpec]) -> None:
+        self.specs = {spec.name: spec for spec in specs}
+        self.running: dict[str, subprocess.Popen[bytes]] = {}
+        self.restarts = dict.fromkeys(self.specs, 0)
+        self.ending = False
+
+    def start(self) -> None:
+        """Start every node; the player last, so that nobody waits for it."""
+        for name in self.specs:
+            self._start(name)
+
+    def _start(self, name: str) -> None:
+        spec = self.specs[name]
+        code = f"from {spec.module} import main; main()"
+        environment = os.environ | graph.threads()
+        # a session of its own: Ctrl-C reaches the children through us, once, in order
+        command = [sys.executable, "-c", code, *spec.arguments()]
+        self.running[name] = subprocess.Popen(command, env=environment, start_new_session=True)
+
+    def on_signal(self, number: int, frame: Any) -> None:
+        """End the session."""
+        self.ending = True
+
+    def watch(self, pause: Callable[[], None]) -> int:
+        """Wait until the player has ended, a signal comes, or a node cannot be kept alive."""
+        while not self.ending:
+            for name, process in list(self.running.items()):
+                code = process.poll()
+                if code is None:
+                    continue
+                if name == "player" or code == EXIT_CONFIG:
+                    return abs(code) if code <= 0 else code
+                if not self._again(name, code):
+                    return 1
+            pause()
+        return 0
+
+    def _again(self, name: str, code: int) -> bool:
+        """Start a node that died again, a few times."""
+        self.restarts[name] += 1
+        if self.restarts[name] > RESTARTS:
+            log.error("%s has ended %d times, the last time with %d: the session ends", name, RESTARTS + 1, code)
+            return False
+        log.warning("%s has ended with %d: it is started again, the other nodes go on", name, code)
+        time.sleep(RESTART_PAUSE_S)
+        self._start(name)
+        return True
+
+    def stop(self) -> None:
+        """SIGINT to all, then SIGTERM, then SIGKILL to those that do not end."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+            alive = [p for p in self.running.values() if p.poll() is None]
+            for process in alive:
+                process.send_signal(number)
+            self._wait(alive)
+
+    def _wait(self, alive: list[subprocess.Popen[bytes]]) -> None:
+        end = time.monotonic() + PATIENCE_S
+        for process in alive:
+            try:
+                process.wait(max(0.0, end - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                log.warning("a node does not end; it is asked more firmly")
