@@ -18,7 +18,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
 
-from ..errors import ConfigError, UsregError
+from ..errors import UsregError
 from . import parameters
 from .diagnostics import Diagnostics
 
@@ -198,7 +198,7 @@ def run_node(make: Callable[..., Stage], args: list[str] | None = None) -> int:
         executor.add_node(node)
         node.start()
         spin(executor, lambda: bool(getattr(node, "finished", False)))
-    except ConfigError as error:
+    except UsregError as error:
         rclpy.logging.get_logger("usreg").fatal(str(error))
         return EXIT_CONFIG
     except (KeyboardInterrupt, ExternalShutdownException):
