@@ -101,8 +101,11 @@ def segments(pid: int) -> set[str]:
 
 
 def leftovers(names: set[str]) -> list[str]:
-    """Which of these are still there."""
-    return sorted(name for name in names if (SHARED_MEMORY / name).exists())
+    """Which of these are still there and held by nobody: ports may be shared with the nodes of others."""
+    left = {name for name in names if (SHARED_MEMORY / name).exists()}
+    for pid in (int(path.name) for path in Path("/proc").glob("[0-9]*")):
+        left -= segments(pid)
+    return sorted(left)
 
 
 def wait_for(what: str, reached: Any, timeout_s: float, processes: list[Process]) -> float:
