@@ -17,6 +17,7 @@ from rosgraph_msgs.msg import Clock  # noqa: E402
 from sensor_msgs.msg import Image, JointState  # noqa: E402
 from std_srvs.srv import SetBool, Trigger  # noqa: E402
 from tf2_msgs.msg import TFMessage  # noqa: E402
+
 from usreg.data import bag_messages, bag_poses  # noqa: E402
 from usreg.data.bags import BagWriter, qos_profile  # noqa: E402
 from usreg.errors import ConfigError, MissingFileError, UsregError  # noqa: E402

@@ -64,7 +64,8 @@ class AcquisitionNode(Stage):
         self.pairs = StampPairs(("image", "geometry"), on_drop=lambda stamp_s, _: self.diagnostics.drop("unpaired"))
         self.image_out = qos.publisher(self, Image, "us/image", "image_out")
         self.geometry_out = qos.publisher(self, UltrasoundGeometry, "us/geometry", "image_out")
-        self._sequence, self._last_geometry = 0, self.geometry
+        self._sequence = 0
+        self._last_geometry: ImageGeometry | None = self.geometry
         self._thread: threading.Thread | None = None
         self._ending = threading.Event()
         if self.config.source == "topic":

@@ -35,7 +35,8 @@ class TrackingNodeConfig:
     """Where poses come from.
 
     Args:
-        pose_source: joints (kinematics here; this node publishes the arm's links) or tf (a robot's driver publishes them).
+        pose_source: joints (kinematics here; this node publishes the arm's links) or tf (a robot's driver
+            publishes them).
         arm: name in config/arms or a YAML file. joint_names: those of the driver, in place of the file's.
         calibration: YAML or PLUS device set with probe_T_image; empty: TF statics say it.
         flange_frame: with tf, the frame that carries the probe; empty: the probe's own frame is in TF.

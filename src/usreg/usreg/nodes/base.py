@@ -97,13 +97,14 @@ class Stage(Node):
 class LifecycleStage(LifecycleNode, Stage):
     """A heavy node: `configure` loads and compiles, `activate` starts output.
 
-    A child implements `configure`, `activate`, `deactivate`, `cleanup`; an error in them is logged and the transition fails.
+    A child implements `configure`, `activate`, `deactivate`, `cleanup`; an error in them is logged and the
+    transition fails.
     """
 
     def __init__(self, name: str, stage: str, **options: Any) -> None:
         LifecycleNode.__init__(self, name, **options)
         self._set_up(stage)
-        self._autostart = self.declare_parameter("autostart", True).value
+        self._autostart: bool = self.declare_parameter("autostart", True).value
 
     def start(self) -> None:
         """Configure and activate, unless `autostart` leaves that to a manager."""

@@ -130,7 +130,7 @@ def image_to_msg(image: Tensor, stamp: Time | float, frame_id: str) -> Image:
 def byte_array(image: Tensor) -> array.array:
     """Bytes of an image as rclpy takes them without looking at each one."""
     data = array.array("B")
-    data.frombytes(memoryview(np.ascontiguousarray(image.numpy())).cast("B"))
+    data.frombytes(np.ascontiguousarray(image.numpy()).data.cast("B"))
     return data
 
 
@@ -138,7 +138,8 @@ def _check_size(message: Image, depth: int) -> None:
     h, w, step = message.height, message.width, message.step
     if h < 1 or w < 1 or h * w > MAX_PIXELS or step < w * depth or len(message.data) != h * step:
         raise ShapeError(
-            f"an image says {w}x{h} '{message.encoding}' with rows of {step} bytes, but carries {len(message.data)} bytes"
+            f"an image says {w}x{h} '{message.encoding}' with rows of {step} bytes, "
+            f"but carries {len(message.data)} bytes"
         )
 
 
@@ -292,14 +293,14 @@ def refusal_to_msg(stamp: Time | float, world: str, child: str, status: str, rea
 
 
 def plane_to_msg(texture: PlaneTexture, stamp: Time | float, world: str) -> OccupancyGrid:
-    """OccupancyGrid whose int8 cells carry the bits of uint8 pixels: a Map display with colour scheme "raw" shows them."""
+    """OccupancyGrid whose int8 cells carry the bits of uint8 pixels: a Map with colour scheme "raw" shows them."""
     grid = OccupancyGrid(header=header(stamp, world))
     grid.info.map_load_time = grid.header.stamp
     grid.info.resolution = texture.cell_mm / MM
     grid.info.height, grid.info.width = texture.image.shape
     grid.info.origin = pose_to_msg(texture.world_T_corner)
     data = array.array("b")
-    data.frombytes(memoryview(np.ascontiguousarray(texture.image.numpy())).cast("B"))
+    data.frombytes(np.ascontiguousarray(texture.image.numpy()).data.cast("B"))
     grid.data = data
     return grid
 

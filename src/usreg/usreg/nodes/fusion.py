@@ -147,7 +147,7 @@ class FusionNode(LifecycleStage):
             self._loader.put(message)
 
     def _follow(self, message: VolumeInfo) -> None:
-        modality = message.modality if message.modality in ("CT", "MR", "US") else ""
+        modality: Any = message.modality if message.modality in ("CT", "MR", "US") else ""
         try:
             volume = load_volume(VolumeConfig(message.uri, modality))
             if message.sha256 and volume.sha256 != message.sha256:
@@ -200,7 +200,7 @@ class FusionNode(LifecycleStage):
 
     def show_overdue(self) -> None:
         """Frames that have waited too long are shown alone: the user sees the image and why it is not fused."""
-        for stamp_s, found in self.pairs.overdue(self.config.wait_s):
+        for _, found in self.pairs.overdue(self.config.wait_s):
             missing = set(PARTS) - found.keys()
             if missing & {"image", "geometry"}:
                 self.diagnostics.drop("unpaired")

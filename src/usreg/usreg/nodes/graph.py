@@ -239,7 +239,8 @@ def _player(session: Any, options: Options) -> dict[str, Any]:
     counts = {t: n + (bool(options.record) and t in RECORDED) for t, n in listeners.items()}
     counts |= {t: counts[t] + 1 for t in (ANSWERS if options.step else ())}
     return {
-        "bag": str(session.bag_path), "topics": [topics.image, topics.geometry, topics.joints, topics.tf, topics.tf_static],
+        "bag": str(session.bag_path),
+        "topics": [topics.image, topics.geometry, topics.joints, topics.tf, topics.tf_static],
         "image_topic": topics.image, "owned_frames": _owned(session), "rate": float(options.rate), "loop": options.loop,
         "paused": options.paused, "lockstep": list(ANSWERS) if options.step else [],
         "wait_for": [f"{topic}={count}" for topic, count in counts.items()],
@@ -359,5 +360,5 @@ def descriptions() -> dict[str, str]:
 
 
 def threads() -> dict[str, str]:
-    """Small images gain nothing from several threads in each of five processes; registration's kernels have their own."""
+    """Small images gain nothing from several threads in each process; registration's kernels have their own."""
     return {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}

@@ -6,7 +6,6 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from launch import LaunchContext, LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument,
     EmitEvent,
@@ -18,6 +17,8 @@ from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
+
+from launch import LaunchContext, LaunchDescription  # type: ignore[attr-defined]  # ../../launch has its name
 
 from ..data.share import share_dir
 from . import graph

@@ -96,7 +96,8 @@ class TransformBuffer:
         if shared is None:
             known = sorted({*self._parents, *self._parents.values()})
             raise MissingTransformError(
-                f"no transforms lead from '{source}' to '{target}'; known frames: {known or 'none'}: is its publisher running?"
+                f"no transforms lead from '{source}' to '{target}'; known frames: "
+                f"{known or 'none'}: is its publisher running?"
             )
         return ups[: ups.index(shared)], downs[: downs.index(shared)]
 
