@@ -86,8 +86,7 @@ class Stage(Node):
         now = time.monotonic()
         if now - self._told.get(kind, -THROTTLE_S) >= THROTTLE_S:
             self._told[kind] = now
-            log = self.get_logger()
-            (log.error if severity == "error" else log.warning)(text)
+            say(self.get_logger(), severity == "error", text)
 
     def _on_jump(self, jump: Any) -> None:
         self.get_logger().info(f"time jumped back by {-jump.delta.nanoseconds * 1e-9:.3f} s: everything begins again")
@@ -152,6 +151,14 @@ class LifecycleStage(LifecycleNode, Stage):
         return TransitionCallbackReturn.SUCCESS
 
 
+def say(log: Any, is_error: bool, text: str) -> None:
+    """Log an error or a warning; on lines of their own, because rclpy ties a line of code to one severity."""
+    if is_error:
+        log.error(text)
+    else:
+        log.warning(text)
+
+
 class _RosHandler(logging.Handler):
     """Passes the library's warnings on to ROS's log."""
 
@@ -163,7 +170,7 @@ class _RosHandler(logging.Handler):
         text = record.getMessage()
         if record.exc_info:
             text += "\n" + "".join(traceback.format_exception(*record.exc_info))
-        (self._log.error if record.levelno >= logging.ERROR else self._log.warning)(text)
+        say(self._log, record.levelno >= logging.ERROR, text)
 
 
 def forward_log(node: Node) -> None:
