@@ -159,8 +159,8 @@ def kernel_rate(tracked: TrackedFrame, volume: Volume, repeats: int = 200) -> di
 
     The same work with all samples in one place has no cache misses; the sums alone are the 45 products of 9 channels.
     """
-    level = volume_level(volume, 0.5)
-    (view,) = views((tracked,), 0.5, 0.6)
+    level = volume_level(volume, 0.4)
+    (view,) = views((tracked,), 0.4, 0.6)
     ct_T_centre = tracked.world_T_image @ se3.translation(tracked.frame.plane.centre_mm)
     planes, axes = (t.numpy() for t in plane_matrices(level.index_T_ct, ct_T_centre[None]))
     samples = tuple(t.numpy() for t in (view.level.x_mm, view.level.y_mm, view.level.value))

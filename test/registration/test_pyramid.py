@@ -10,7 +10,7 @@ from usreg.data.types import Frame, Volume
 from usreg.geometry.grid import VoxelGrid
 from usreg.geometry.plane import PlaneGrid
 from usreg.geometry.sector import full_rectangle
-from usreg.registration.pyramid import frame_level, gaussian_matrix, volume_level
+from usreg.registration.pyramid import _band, frame_level, gaussian_matrix, thin, volume_level
 
 
 def test_rows_of_the_smoothing_matrix_sum_to_one_inside_and_to_half_at_the_end() -> None:
@@ -87,3 +87,13 @@ def test_frame_and_volume_are_smoothed_alike() -> None:
     flat = torch.zeros(64 * 64)
     flat[level.cell] = level.value
     assert torch.allclose(flat.reshape(64, 64)[8:-8, 8:-8], smooth[8:-8, 8:-8], atol=1e-3)
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.6, 5.0])
+def test_the_banded_product_is_the_full_one(generator: torch.Generator, sigma: float) -> None:
+    image = torch.randint(0, 256, (31, 44), generator=generator, dtype=torch.uint8)
+    mask = torch.rand(31, 44, generator=generator) > 0.4
+    rows, columns = gaussian_matrix(31, 3, sigma), gaussian_matrix(44, 2, 1.5 * sigma)
+    fast = thin(image.numpy(), mask.numpy(), *_band(rows), *_band(columns))
+    slow = rows @ (image.float() * mask) @ columns.T
+    assert torch.allclose(torch.from_numpy(fast), slow, rtol=1e-5, atol=1e-3)

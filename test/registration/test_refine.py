@@ -205,6 +205,8 @@ def test_configurations_are_checked() -> None:
         RefineConfig(levels=(LevelConfig(1.0, 1.0), LevelConfig(2.0, 2.0)))
     with pytest.raises(ConfigError, match="coarse to fine"):
         RefineConfig(levels=())
+    with pytest.raises(ConfigError, match="structure_level"):
+        RefineConfig(structure_level=4)
     with pytest.raises(ConfigError, match="min_overlap"):
         RefineConfig(min_overlap=1.5)
     with pytest.raises(ConfigError, match="finish"):

@@ -25,7 +25,8 @@ from usreg.systems import SYSTEMS, build
 
 def test_systems_are_built_by_name() -> None:
     assert isinstance(build("intensity").stages[0], Refine) and isinstance(build("itk").stages[0], Itk)
-    stage = build("intensity", {"min_overlap": 0.5, "levels": [{"sigma_mm": 3.0, "step_mm": 3.0}]}).stages[0]
+    options = {"min_overlap": 0.5, "structure_level": 0, "levels": [{"sigma_mm": 3.0, "step_mm": 3.0}]}
+    stage = build("intensity", options).stages[0]
     assert isinstance(stage, Refine) and stage.config.min_overlap == 0.5 and stage.config.levels[0].sigma_mm == 3.0
 
 

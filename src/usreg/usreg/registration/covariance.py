@@ -12,9 +12,12 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from scipy.fft import irfft2, next_fast_len, rfft2
 from torch import Tensor
 
 from ..data.types import TrackedFrame
@@ -23,6 +26,7 @@ from .kernel import CHANNELS, samples
 from .normal import View, plane_matrices
 from .pyramid import VolumeLevel
 
+Array = npt.NDArray[Any]
 WINDOW_MM = 8.0  # lags beyond this are taken as independent
 QUANTUM = 1.0 / 12.0  # variance of rounding to whole grey values: no frame is more exact than that
 FLAT_MM, FLAT_RAD = 1000.0, 3.0  # standard deviations of what is not seen at all
@@ -46,22 +50,27 @@ class Noise:
 
 
 def frame_noise(volume: VolumeLevel, view: View, ct_T_ref: Tensor) -> Noise:
-    """Residual and Jacobian images of one frame at its estimate (4, 4), and what they say about the noise."""
+    """Residual and Jacobian images of one frame at its estimate (4, 4), and what they say about the noise.
+
+    In numpy and scipy on the caller's thread: torch would wake its pool for images of this size, which costs more than
+    it gives where other processes share the processors.
+    """
     residual, jacobian, known, weight = residual_images(volume, view, ct_T_ref)
     spacing = view.level.spacing_mm
     shape = padded(residual.shape, spacing)
     spectrum, cell = noise_spectrum(residual, known, spacing, shape)
-    j = torch.fft.rfft2(jacobian, s=shape).reshape(6, -1)
+    j = rfft2(jacobian, s=shape).reshape(6, -1)
     weighted = j * spectrum.reshape(-1)
     spread = (weighted.real @ j.real.T + weighted.imag @ j.imag.T) / math.prod(shape)
     flat = jacobian.reshape(6, -1)
-    matrix, variance = flat @ flat.T, float((residual**2).sum() / known.sum().clamp_min(1))
+    matrix, variance = flat @ flat.T, float((residual**2).sum() / max(1, known.sum()))
     spread = 0.5 * (spread + spread.T) + QUANTUM * matrix
     a = se3.adjoint(se3.inverse(view.ref_T_centre))
-    return Noise(a.T @ matrix @ a, a.T @ spread @ a, cell, variance + QUANTUM, weight)
+    moved = (a.T @ torch.from_numpy(m).double() @ a for m in (matrix, spread))
+    return Noise(*moved, cell, variance + QUANTUM, weight)
 
 
-def residual_images(volume: VolumeLevel, view: View, ct_T_ref: Tensor) -> tuple[Tensor, Tensor, Tensor, float]:
+def residual_images(volume: VolumeLevel, view: View, ct_T_ref: Tensor) -> tuple[Array, Array, Array, float]:
     """Residual (h, w), Jacobian (6, h, w) in grey values per mm and rad, where known (h, w) (else zero), weight.
 
     The model is fixed = gain * moving + offset: both are fitted, and their directions are taken out of the Jacobian.
@@ -72,22 +81,24 @@ def residual_images(volume: VolumeLevel, view: View, ct_T_ref: Tensor) -> tuple[
     channels, place = np.empty((CHANNELS, count), np.float32), np.empty(count, np.int64)
     x, y, value = (t.numpy() for t in (level.x_mm, level.y_mm, level.value))
     n = samples(volume.data.numpy(), planes[0].numpy(), axes[0].numpy(), x, y, value, channels, place)
-    centred = torch.from_numpy(channels[1:, :n]).double()
-    centred = centred - centred.mean(1, keepdim=True) if n else centred
+    centred = channels[1:, :n].astype(np.float64)
+    if n:
+        centred -= centred.mean(1, keepdims=True)
     f, m, j = centred[0], centred[1], centred[2:]
-    power = (m @ m).clamp_min(1e-12)
-    gain = (f @ m) / power
-    rows = torch.cat([(f - gain * m)[None], gain * (j - ((j @ m) / power)[:, None] * m), torch.ones_like(f)[None]])
-    images = torch.zeros(8, level.shape[0] * level.shape[1], dtype=torch.float64)
-    images[:, level.cell[torch.from_numpy(place[:n])]] = rows
+    power = max(float(m @ m), 1e-12)
+    gain = float(f @ m) / power
+    images = np.zeros((8, level.shape[0] * level.shape[1]))
+    cells = level.cell.numpy()[place[:n]]
+    images[0, cells], images[7, cells] = f - gain * m, 1.0
+    images[1:7, cells] = gain * (j - ((j @ m) / power)[:, None] * m)
     images = images.reshape(8, *level.shape)
-    weight = max(n, 1) / (max(float(gain), 0.0) * float(f @ m) + QUANTUM * max(n, 1))
+    weight = max(n, 1) / (max(gain, 0.0) * float(f @ m) + QUANTUM * max(n, 1))
     return images[0], images[1:7], images[7] > 0, weight
 
 
 def noise_spectrum(
-    residual: Tensor, known: Tensor, spacing_mm: tuple[float, float], shape: tuple[int, int]
-) -> tuple[Tensor, float]:
+    residual: Array, known: Array, spacing_mm: tuple[float, float], shape: tuple[int, int]
+) -> tuple[Array, float]:
     """Power spectrum of the residual's autocovariance, tapered to WINDOW_MM, and samples per independent sample.
 
     Args:
@@ -97,44 +108,32 @@ def noise_spectrum(
     Returns:
         Half plane as `rfft2` has it, with the columns that stand for two counted twice.
     """
-    r, k = (torch.fft.rfft2(i, s=shape) for i in (residual, known.double()))
-    pairs = torch.fft.irfft2(k.abs() ** 2, s=shape).clamp_min(1.0)
-    taper = _taper(shape, spacing_mm)
-    auto = torch.fft.irfft2(r.abs() ** 2, s=shape) / pairs * taper
-    cell = float(auto.sum() / auto[0, 0].clamp_min(1e-30))
-    spectrum = torch.fft.rfft2(auto).real.clamp_min(0.0)
+    r, k = rfft2(residual, s=shape), rfft2(known.astype(np.float64), s=shape)
+    pairs = irfft2(_power(k), s=shape).clip(1.0)
+    auto = irfft2(_power(r), s=shape) / pairs * _taper(shape, spacing_mm)
+    cell = float(auto.sum() / max(float(auto[0, 0]), 1e-30))
+    spectrum = rfft2(auto).real.clip(0.0)
     spectrum[:, 1 : (shape[1] + 1) // 2] *= 2.0
     return spectrum, max(1.0, cell)
 
 
+def _power(spectrum: Array) -> Array:
+    return spectrum.real**2 + spectrum.imag**2
+
+
 @functools.lru_cache(maxsize=16)
-def _taper(shape: tuple[int, int], spacing_mm: tuple[float, float]) -> Tensor:
+def _taper(shape: tuple[int, int], spacing_mm: tuple[float, float]) -> Array:
     """Window over lags (rows, columns) in the order of the FFT: one up to half of WINDOW_MM, then a cosine to zero."""
-    sizes = zip(shape, reversed(spacing_mm), strict=True)
-    dy, dx = (torch.fft.fftfreq(n, 1.0 / n, dtype=torch.float64) * mm for n, mm in sizes)
-    lag = torch.hypot(dy[:, None], dx[None])
-    edge = (2.0 * lag / WINDOW_MM - 1.0).clamp(0.0, 1.0)
-    return 0.5 + 0.5 * torch.cos(math.pi * edge)
+    dy, dx = (np.fft.fftfreq(n, 1.0 / n) * mm for n, mm in zip(shape, reversed(spacing_mm), strict=True))
+    edge = (2.0 * np.hypot(dy[:, None], dx[None]) / WINDOW_MM - 1.0).clip(0.0, 1.0)
+    return 0.5 + 0.5 * np.cos(math.pi * edge)
 
 
 @functools.lru_cache(maxsize=16)
 def padded(shape: tuple[int, int], spacing_mm: tuple[float, float]) -> tuple[int, int]:
     """Sizes that keep lags within the window from wrapping around, and that FFTs like."""
     reach = [math.ceil(WINDOW_MM / mm) + 1 for mm in reversed(spacing_mm)]
-    return _fast_size(shape[0] + reach[0]), _fast_size(shape[1] + reach[1])
-
-
-def _fast_size(n: int) -> int:
-    """Smallest even product of 2, 3 and 5 that is not below n."""
-    n += n % 2
-    while True:
-        m = n
-        for p in (2, 3, 5):
-            while m % p == 0:
-                m //= p
-        if m == 1:
-            return n
-        n += 2
+    return next_fast_len(shape[0] + reach[0], real=True), next_fast_len(shape[1] + reach[1], real=True)
 
 
 def ref_covariance(noises: list[Noise]) -> Tensor:

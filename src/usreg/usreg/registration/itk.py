@@ -36,7 +36,7 @@ class ItkConfig:
     sampling: float = 1.0
     iterations: int = 200
     shrink: tuple[int, ...] = (4, 2, 1)
-    smoothing_mm: tuple[float, ...] = (4.0, 2.0, 0.5)
+    smoothing_mm: tuple[float, ...] = (4.0, 2.0, 0.4)
     step_mm: float = 2.0
     min_step_mm: float = 1e-3
     gradient_tolerance: float = 1e-6

@@ -46,6 +46,7 @@ class RefineConfig:
     """Levels from coarse to fine, the optimiser, the re-tries and the gate.
 
     Args:
+        structure_level: the level at which speckle counts as smoothed away, 0 = the coarsest; its NCC goes to the gate.
         channel: of the volume.
         min_overlap: share of the sector's samples that must lie inside known voxels to begin at all.
     """
@@ -53,8 +54,10 @@ class RefineConfig:
     levels: tuple[LevelConfig, ...] = (
         LevelConfig(4.0, 4.0, 0.2),
         LevelConfig(2.0, 2.0, 0.1),
-        LevelConfig(0.5, 1.25, 0.01),
+        LevelConfig(1.0, 1.25, 0.1),
+        LevelConfig(0.4, 1.25, 0.01),
     )
+    structure_level: int = 1
     channel: int = 0
     min_overlap: float = 0.4
     levenberg: LevenbergConfig = field(default_factory=LevenbergConfig)
@@ -64,6 +67,7 @@ class RefineConfig:
     def __post_init__(self) -> None:
         if not self.levels or any(b.sigma_mm > a.sigma_mm for a, b in zip(self.levels, self.levels[1:], strict=False)):
             raise ConfigError(f"'levels' must go from coarse to fine, got {self.levels}")
+        check_range("structure_level", self.structure_level, 0, len(self.levels) - 1)
         check_range("min_overlap", self.min_overlap, 0.0, 1.0)
 
 
@@ -148,7 +152,7 @@ class Refine:
             scene, start, covariance, config.spread, config.min_overlap, lambda p: self._maximise(scene, 0, p)
         )
         # the coarse level may lead astray from a start that is good already: climb the finer ones alone, too
-        near = self._climb(scene, start[None], self._middle) if first else []
+        near = self._climb(scene, start[None], self.config.structure_level) if first else []
         optima = first + near + (self._climb(scene, poses, 1) if len(poses) else [])
         if not optima:
             raise NoOverlapError(
@@ -161,14 +165,10 @@ class Refine:
         rival = max((o.score for o, d in zip(optima, apart.tolist(), strict=True) if d > RIVAL_MM), default=-1.0)
         return self._judge(problem, scene, optima[best], rival)
 
-    @property
-    def _middle(self) -> int:
-        return len(self.config.levels) // 2
-
     def _judge(self, problem: Problem, scene: Scene, optimum: _Optimum, rival: float | None) -> Estimate:
         noises = [cov.frame_noise(scene.volumes[-1], v, optimum.ct_T_ref) for v in scene.views[-1]]
         in_ref = cov.ref_covariance(noises)
-        structure = float(scene.measure(self._middle, optimum.ct_T_ref[None]).score)
+        structure = float(scene.measure(self.config.structure_level, optimum.ct_T_ref[None]).score)
         sigma = cov.point_sigma_mm(in_ref, scene.points_ref)
         reason = refusal(self.config.gate, optimum.score, structure, optimum.overlap, sigma, rival)
         world_T_ct = scene.world_T_ref @ se3.inverse(optimum.ct_T_ref)
