@@ -137,7 +137,7 @@ def test_all_transforms_are_played_where_no_node_owns_them(bench: Any, bag: Path
 
 def test_nothing_is_played_before_the_subscribers_are_there(bench: Any, bag: Path) -> None:
     played = Played(bench, bag, wait_for=["us/image=2"])
-    bench.spin(0.7)
+    bench.spin(0.5)
     assert not played.images and not played.node.finished
     second = bench.hear(Image, "us/image")
     played.to_the_end()
@@ -151,7 +151,7 @@ def test_a_listener_that_never_comes_is_told_by_name(bench: Any, bag: Path) -> N
 
 
 def test_pause_and_go_on(bench: Any, bag: Path) -> None:
-    played = Played(bench, bag, rate=0.2)
+    played = Played(bench, bag, rate=0.4)
     bench.until(lambda: len(played.images) == 2)
     assert bench.call(SetBool, "player/pause", SetBool.Request(data=True)).success
     heard, clock = len(played.images), len(played.clock)
@@ -167,7 +167,7 @@ def test_pause_and_go_on(bench: Any, bag: Path) -> None:
 
 def test_a_step_is_one_frame_and_what_lies_before_the_next(bench: Any, bag: Path) -> None:
     played = Played(bench, bag, paused=True)
-    bench.spin(0.8)
+    bench.spin(0.6)
     assert not played.images
     for k in range(1, 4):
         bench.call(Trigger, "player/step", Trigger.Request())

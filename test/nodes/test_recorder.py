@@ -272,9 +272,9 @@ class Process:
         return self.process.returncode, errors.decode()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Process]]:
-    """All started at once: most of their time goes into imports."""
+    """All started with the first test of this file: most of their time goes into imports, meanwhile others run."""
     folder = tmp_path_factory.mktemp("recordings")
     codes = {"limited": LIMITED, "killed": PLAIN, "asked": PLAIN}
     made = {name: Process(code, folder, name) for name, code in codes.items()}

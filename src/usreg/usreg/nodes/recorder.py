@@ -108,9 +108,14 @@ class RecorderNode(Stage):
 
     def on_stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         """End the bag."""
-        response.success = self.recording is not None and not self.recording.failed
-        response.message = f"{self._path()} is closed" if response.success else "nothing is being recorded"
+        recording = self.recording
         self.end()
+        if recording is None:
+            response.success, response.message = False, "nothing is being recorded"
+        elif recording.failed:
+            response.success, response.message = False, f"{recording.path} had ended before: see /diagnostics"
+        else:
+            response.success, response.message = True, f"{recording.path} is closed"
         return response
 
     def begin(self) -> None:
