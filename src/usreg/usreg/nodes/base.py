@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import functools
 import logging
+import signal
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import rclpy
@@ -17,6 +19,7 @@ from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 
 from ..errors import UsregError
 from . import parameters
@@ -196,25 +199,42 @@ def spin(executor: Any, until: Callable[[], bool]) -> None:
         executor.spin_once(timeout_sec=SPIN_S)
 
 
+@contextmanager
+def ros_until_asked(args: list[str] | None = None) -> Iterator[Callable[[], bool]]:
+    """ROS from here to the end of the block, which asks whether SIGINT or SIGTERM has come.
+
+    rclpy's own handlers are left out: they end the context under the feet of the other threads, and Ctrl-C on a
+    terminal reaches a node twice (from the terminal and from its launcher), the second time in the midst of cleaning up.
+    """
+    came: list[int] = []
+    before = {s: signal.signal(s, lambda number, frame: came.append(number)) for s in (signal.SIGINT, signal.SIGTERM)}
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        yield lambda: bool(came)
+    finally:
+        rclpy.try_shutdown()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def run_node(make: Callable[..., Stage], args: list[str] | None = None) -> int:
     """Body of a node's `main`: make, spin, end cleanly on SIGINT and SIGTERM. Returns the exit code."""
     torch.set_num_threads(1)  # images are small: more threads only fight with the other processes
-    rclpy.init(args=args)
-    node, executor = None, make_executor()
-    try:
-        node = make()
-        executor.add_node(node)
-        node.start()
-        spin(executor, lambda: bool(getattr(node, "finished", False)))
-    except UsregError as error:
-        rclpy.logging.get_logger("usreg").fatal(str(error))
-        return EXIT_CONFIG
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass  # asked to end: that is no error
-    finally:
-        if node is not None:
-            node.stop()
-            executor.remove_node(node)
-            node.destroy_node()
-        rclpy.try_shutdown()
+    with ros_until_asked(args) as asked:
+        node, executor = None, make_executor()
+        try:
+            node = make()
+            executor.add_node(node)
+            node.start()
+            spin(executor, lambda: asked() or bool(getattr(node, "finished", False)))
+        except UsregError as error:
+            rclpy.logging.get_logger("usreg").fatal(str(error))
+            return EXIT_CONFIG
+        except ExternalShutdownException:
+            return 0  # asked to end through ROS
+        finally:
+            if node is not None:
+                node.stop()
+                executor.remove_node(node)
+                node.destroy_node()
     return 0

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -99,58 +100,44 @@ def make_node(spec: graph.NodeSpec) -> Any:
 
 def run_in_one(specs: list[graph.NodeSpec], say: Say) -> int:
     """All nodes in this process, on one executor."""
-    import rclpy
-    from rclpy.executors import ExternalShutdownException
-
-    from .base import make_executor, spin
+    from .base import make_executor, ros_until_asked, spin
     from .monitor import Monitor
 
     torch.set_num_threads(1)
-    rclpy.init(args=[])
-    executor, made = make_executor(), []
-    try:
-        for spec in specs:
-            made.append(make_node(spec))
-            executor.add_node(made[-1])
-        made.append(Monitor(say))
-        executor.add_node(made[-1])
-        for node in made:
-            node.start()
-        spin(executor, lambda: any(getattr(node, "finished", False) for node in made))
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass  # asked to end
-    finally:
-        for node in reversed(made):
-            node.stop()
-            executor.remove_node(node)
-            node.destroy_node()
-        rclpy.try_shutdown()
+    with ros_until_asked([]) as asked:
+        executor, made = make_executor(), list[Any]()
+        try:
+            for make in (*(partial(make_node, spec) for spec in specs), lambda: Monitor(say)):
+                made.append(make())
+                executor.add_node(made[-1])
+            for node in made:
+                node.start()
+            spin(executor, lambda: asked() or any(getattr(node, "finished", False) for node in made))
+        finally:
+            for node in reversed(made):
+                node.stop()
+                executor.remove_node(node)
+                node.destroy_node()
     return int(any(getattr(node, "failed", False) for node in made))
 
 
 def run_in_many(specs: list[graph.NodeSpec], say: Say) -> int:
     """Each node in a process of its own; one that dies is started again, the rest go on."""
-    import rclpy
-
-    from .base import make_executor
+    from .base import make_executor, ros_until_asked
     from .monitor import Monitor
 
     family = Family(specs)
-    rclpy.init(args=[])
-    executor, monitor = make_executor(), Monitor(say)
-    executor.add_node(monitor)
-    before = {s: signal.signal(s, family.on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        family.start()
-        return family.watch(lambda: executor.spin_once(timeout_sec=0.05))
-    finally:
-        monitor.stop()
-        family.stop()
-        executor.remove_node(monitor)
-        monitor.destroy_node()
-        rclpy.try_shutdown()
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with ros_until_asked([]) as asked:
+        executor, monitor = make_executor(), Monitor(say)
+        executor.add_node(monitor)
+        try:
+            family.start()
+            return family.watch(lambda: executor.spin_once(timeout_sec=0.05), asked)
+        finally:
+            monitor.stop()
+            family.stop()
+            executor.remove_node(monitor)
+            monitor.destroy_node()
 
 
 class Family:
@@ -160,7 +147,6 @@ class Family:
         self.specs = {spec.name: spec for spec in specs}
         self.running: dict[str, subprocess.Popen[bytes]] = {}
         self.restarts = dict.fromkeys(self.specs, 0)
-        self.ending = False
 
     def start(self) -> None:
         """Start every node; the player last, so that nobody waits for it."""
@@ -175,13 +161,9 @@ class Family:
         command = [sys.executable, "-c", code, *spec.arguments()]
         self.running[name] = subprocess.Popen(command, env=environment, start_new_session=True)
 
-    def on_signal(self, number: int, frame: Any) -> None:
-        """End the session."""
-        self.ending = True
-
-    def watch(self, pause: Callable[[], None]) -> int:
+    def watch(self, pause: Callable[[], None], asked: Callable[[], bool]) -> int:
         """Wait until the player has ended, a signal comes, or a node cannot be kept alive."""
-        while not self.ending:
+        while not asked():
             for name, process in list(self.running.items()):
                 code = process.poll()
                 if code is None:
