@@ -2,8 +2,8 @@
 # Sets up everything by itself; safe to interrupt and to repeat. `make help` lists the targets.
 PYTHON ?= python3
 # What pip installs as torch; empty: what was chosen last, at first torch==2.13.0, which brings the CUDA libraries (2.7 GB).
-# The CPU build alone is 0.2 GB:
-#   make demo TORCH="torch==2.13.0+cpu --extra-index-url https://download.pytorch.org/whl/cpu"
+# The CPU build alone is 0.2 GB; INDEX is PyTorch's package index of CPU builds, which its install page names:
+#   make demo TORCH="torch==2.13.0+cpu --extra-index-url INDEX"
 TORCH ?=
 # Further arguments of pytest: make test ARGS="test/geometry -k plane"
 ARGS ?=
