@@ -34,7 +34,7 @@ from usreg.registration import kernel, workers
 from usreg.registration.normal import plane_matrices, views
 from usreg.registration.pyramid import volume_level
 from usreg.registration.registrar import Registrar
-from usreg.study import run_study
+from usreg.study import draw_twists, run_one, run_study
 from usreg.systems import build
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -132,14 +132,19 @@ def _mean_of_all(rows: list[Row]) -> float:
 def peers(
     targets: list[TrackedFrame], volume: Volume, registrar: Registrar, starts: int, seed: int
 ) -> list[dict[str, Any]]:
-    """Own refinement and ITK from the same near starts, frame by frame in turn."""
+    """Own refinement and ITK from the same near starts, one start after the other with all systems in turn.
+
+    What else the machine does then meets all of them alike.
+    """
     chosen = targets[:: max(1, len(targets) // starts)][:starts]
     systems = {"usreg": registrar} | {name: build("itk", options) for name, options in PEERS.items()}
-    rows: dict[str, list[Row]] = {}
-    for name, system in systems.items():
+    rows: dict[str, list[Row]] = {name: [] for name in systems}
+    for system in systems.values():
         system.prepare(volume)
         run_study(chosen[:1], volume, system, NEAR, 1, seed + 1000)  # warm
-        rows[name] = run_study(chosen, volume, system, NEAR, starts, seed)
+    for number, twist in enumerate(draw_twists(NEAR, starts, seed)):
+        for name, system in systems.items():
+            rows[name].append(run_one(chosen[number % len(chosen)], volume, system, twist, se3.identity()))
     own = statistics.median(r.seconds for r in rows["usreg"])
     return [
         {

@@ -23,6 +23,7 @@ from torch import Tensor
 from ..data.types import TrackedFrame
 from ..geometry import se3
 from .kernel import CHANNELS, samples
+from .noise_kernel import fit_residual, products, spectral_products
 from .normal import View, plane_matrices
 from .pyramid import VolumeLevel
 
@@ -60,14 +61,12 @@ def frame_noise(volume: VolumeLevel, view: View, ct_T_ref: Tensor) -> Noise:
     shape = padded(residual.shape, spacing)
     spectrum, cell = noise_spectrum(residual, known, spacing, shape)
     j = rfft2(jacobian, s=shape).reshape(6, -1)
-    weighted = j * spectrum.reshape(-1)
-    spread = (weighted.real @ j.real.T + weighted.imag @ j.imag.T) / math.prod(shape)
-    flat = jacobian.reshape(6, -1)
-    matrix, variance = flat @ flat.T, float((residual**2).sum() / max(1, known.sum()))
-    spread = 0.5 * (spread + spread.T) + QUANTUM * matrix
+    matrix = products(jacobian.reshape(6, -1))
+    spread = spectral_products(j.real.copy(), j.imag.copy(), spectrum.reshape(-1)) / math.prod(shape) + QUANTUM * matrix
+    variance = float((residual**2).sum() / max(1, known.sum()))
     a = se3.adjoint(se3.inverse(view.ref_T_centre))
-    moved = (a.T @ torch.from_numpy(m).double() @ a for m in (matrix, spread))
-    return Noise(*moved, cell, variance + QUANTUM, weight)
+    in_ref = [a.T @ torch.from_numpy(m) @ a for m in (matrix, spread)]
+    return Noise(in_ref[0], in_ref[1], cell, variance + QUANTUM, weight)
 
 
 def residual_images(volume: VolumeLevel, view: View, ct_T_ref: Tensor) -> tuple[Array, Array, Array, float]:
@@ -81,18 +80,10 @@ def residual_images(volume: VolumeLevel, view: View, ct_T_ref: Tensor) -> tuple[
     channels, place = np.empty((CHANNELS, count), np.float32), np.empty(count, np.int64)
     x, y, value = (t.numpy() for t in (level.x_mm, level.y_mm, level.value))
     n = samples(volume.data.numpy(), planes[0].numpy(), axes[0].numpy(), x, y, value, channels, place)
-    centred = channels[1:, :n].astype(np.float64)
-    if n:
-        centred -= centred.mean(1, keepdims=True)
-    f, m, j = centred[0], centred[1], centred[2:]
-    power = max(float(m @ m), 1e-12)
-    gain = float(f @ m) / power
-    images = np.zeros((8, level.shape[0] * level.shape[1]))
-    cells = level.cell.numpy()[place[:n]]
-    images[0, cells], images[7, cells] = f - gain * m, 1.0
-    images[1:7, cells] = gain * (j - ((j @ m) / power)[:, None] * m)
-    images = images.reshape(8, *level.shape)
-    weight = max(n, 1) / (max(gain, 0.0) * float(f @ m) + QUANTUM * max(n, 1))
+    flat = np.zeros((8, level.shape[0] * level.shape[1]), np.float32)
+    gain, together = fit_residual(channels, n, flat, level.cell.numpy()[place[:n]])
+    weight = max(n, 1) / (max(gain, 0.0) * together + QUANTUM * max(n, 1))
+    images = flat.reshape(8, *level.shape)
     return images[0], images[1:7], images[7] > 0, weight
 
 
@@ -108,7 +99,7 @@ def noise_spectrum(
     Returns:
         Half plane as `rfft2` has it, with the columns that stand for two counted twice.
     """
-    r, k = rfft2(residual, s=shape), rfft2(known.astype(np.float64), s=shape)
+    r, k = rfft2(residual, s=shape), rfft2(known.astype(np.float32), s=shape)
     pairs = irfft2(_power(k), s=shape).clip(1.0)
     auto = irfft2(_power(r), s=shape) / pairs * _taper(shape, spacing_mm)
     cell = float(auto.sum() / max(float(auto[0, 0]), 1e-30))

@@ -134,9 +134,8 @@ def _plan(geometry: ImageGeometry, sigma_mm: float, step_mm: float) -> _Plan:
     scale = 1.0 / weight[keep]
     x, y = (points[:, i].to(torch.float32).contiguous() for i in (0, 1))
     shape = (keep.shape[0], keep.shape[1])
-    rows, columns = _band(rows), _band(columns)
     cell = keep.reshape(-1).nonzero()[:, 0]
-    return _Plan(rows, columns, geometry.mask(), scale, x, y, cell, shape, (sx * dx, sy * dy))
+    return _Plan(_band(rows), _band(columns), geometry.mask(), scale, x, y, cell, shape, (sx * dx, sy * dy))
 
 
 def _band(matrix: Tensor) -> tuple[Array, Array]:

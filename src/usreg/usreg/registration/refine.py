@@ -54,7 +54,7 @@ class RefineConfig:
     levels: tuple[LevelConfig, ...] = (
         LevelConfig(4.0, 4.0, 0.2),
         LevelConfig(2.0, 2.0, 0.1),
-        LevelConfig(1.0, 1.25, 0.1),
+        LevelConfig(1.0, 1.9, 0.1),
         LevelConfig(0.4, 1.25, 0.01),
     )
     structure_level: int = 1

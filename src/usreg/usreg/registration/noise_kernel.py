@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compiled parts of the covariance: one thread, no BLAS, whose pool would fight over small matrices."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..compiled import njit
+from .kernel import CHANNELS
+
+
+@njit(fastmath=True)
+def fit_residual(channels, count, images, cells):
+    """Fit fixed = gain * moving + offset, and lay out residual, Jacobian and support as images.
+
+    Args:
+        channels: (9, N) of `kernel.samples`, the first `count` are valid; cells: (N,) their pixels in the images.
+        images: (8, pixels) float32 zeros: residual, six derivatives with gain and offset projected out, one.
+
+    Returns:
+        Gain, and the product of fixed and moving, both centred.
+    """
+    mean = np.zeros(CHANNELS)
+    for a in range(CHANNELS):
+        for i in range(count):
+            mean[a] += channels[a, i]
+        mean[a] /= max(1, count)
+    along = np.zeros(CHANNELS)
+    for a in range(1, CHANNELS):
+        for i in range(count):
+            along[a] += (channels[a, i] - mean[a]) * (channels[2, i] - mean[2])
+    power = max(along[2], 1e-12)
+    gain = along[1] / power
+    for i in range(count):
+        moving, cell = channels[2, i] - mean[2], cells[i]
+        images[0, cell] = channels[1, i] - mean[1] - gain * moving
+        for a in range(6):
+            images[1 + a, cell] = gain * (channels[3 + a, i] - mean[3 + a] - along[3 + a] / power * moving)
+        images[7, cell] = 1.0
+    return gain, along[1]
+
+
+@njit(fastmath=True)
+def products(images):
+    """images @ images.T, (6, 6), of (6, pixels)."""
+    out = np.zeros((6, 6))
+    for a in range(6):
+        for b in range(a, 6):
+            total = 0.0
+            for i in range(images.shape[1]):
+                total += np.float64(images[a, i]) * np.float64(images[b, i])
+            out[a, b] = out[b, a] = total
+    return out
+
+
+@njit(fastmath=True)
+def spectral_products(real, imaginary, weight):
+    """Real part of the weighted sum over frequencies of F_a conj(F_b), (6, 6), of (6, n) spectra; weight (n,)."""
+    out = np.zeros((6, 6))
+    for a in range(6):
+        for b in range(a, 6):
+            total = 0.0
+            for i in range(weight.shape[0]):
+                total += weight[i] * (real[a, i] * real[b, i] + imaginary[a, i] * imaginary[b, i])
+            out[a, b] = out[b, a] = total
+    return out
