@@ -15,7 +15,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,8 @@ from usreg.evaluation import Row, summarise
 from usreg.geometry import se3
 from usreg.reconstruction import ReconstructionConfig, reconstruct
 from usreg.registration import kernel, workers
-from usreg.registration.normal import plane_matrices, views
+from usreg.registration.maximise import evaluate
+from usreg.registration.normal import views, world_T_ref
 from usreg.registration.pyramid import volume_level
 from usreg.registration.registrar import Registrar
 from usreg.study import draw_twists, run_one, run_study
@@ -164,28 +165,24 @@ def kernel_rate(tracked: TrackedFrame, volume: Volume, repeats: int = 200) -> di
 
     The same work with all samples in one place has no cache misses; the sums alone are the 45 products of 9 channels.
     """
-    level = volume_level(volume, 0.4)
+    level, poses = volume_level(volume, 0.4), world_T_ref((tracked,))[None]
     (view,) = views((tracked,), 0.4, 0.6)
-    ct_T_centre = tracked.world_T_image @ se3.translation(tracked.frame.plane.centre_mm)
-    planes, axes = (t.numpy() for t in plane_matrices(level.index_T_ct, ct_T_centre[None]))
-    samples = tuple(t.numpy() for t in (view.level.x_mm, view.level.y_mm, view.level.value))
-    count = len(samples[0])
-    part = np.zeros((-(-count // kernel.BLOCK), kernel.CHANNELS, kernel.CHANNELS))
+    count = len(view.level.value)
+    here = replace(view.level, x_mm=0.01 * view.level.x_mm, y_mm=0.01 * view.level.y_mm)
     channels = np.ones((kernel.CHANNELS, kernel.BLOCK), np.float32)
-    still = planes * np.array([0.01, 0.01, 1.0])
-
-    def blocks(where: np.ndarray) -> None:
-        kernel._blocks(level.data.numpy(), where, axes, *samples, len(part), 0, len(part), part)
+    part = np.zeros((kernel.CHANNELS, kernel.CHANNELS))
 
     def sums() -> None:
         for _ in range(16):
-            kernel.gram(channels, kernel.BLOCK, part[0])
+            kernel.gram(channels, kernel.BLOCK, part)
 
     nanoseconds = 1e9 / count
     return {
         "samples": count,
-        "ns_per_sample": nanoseconds * _median_s(lambda: blocks(planes), repeats),
-        "ns_without_cache_misses": nanoseconds * _median_s(lambda: blocks(still), repeats),
+        "ns_per_sample": nanoseconds * _median_s(lambda: evaluate(level, [view], poses), repeats),
+        "ns_without_cache_misses": nanoseconds * _median_s(
+            lambda: evaluate(level, [replace(view, level=here)], poses), repeats
+        ),
         "ns_of_sums": 1e9 / (16 * kernel.BLOCK) * _median_s(sums, repeats),
     }
 

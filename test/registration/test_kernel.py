@@ -3,17 +3,19 @@
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import replace
+
 import pytest
 import torch
 
 from usreg.data.types import Volume
 from usreg.geometry import se3
 from usreg.registration import kernel, levenberg, twin, workers
-from usreg.registration.maximise import climb_compiled, climb_torch
-from usreg.registration.normal import compiled_moments, normal_equations, plane_matrices
+from usreg.registration.maximise import climb_compiled, climb_torch, evaluate
+from usreg.registration.normal import normal_equations, plane_matrices
 from usreg.registration.pyramid import volume_level
 from usreg.registration.scene import Scene, build_scene
+from usreg.similarity import ncc
 
 SIGMAS, STEPS = (4.0, 1.0), [4.0, 1.5]
 
@@ -36,38 +38,29 @@ def poses_of(bench, scene: Scene, count: int = 3, seed: int = 0) -> torch.Tensor
     return levenberg.move(truth.expand(count, 4, 4), twist)
 
 
+@pytest.mark.parametrize("frames", [1, 3])
 @pytest.mark.parametrize("hole", [False, True])
-def test_moments_agree_with_the_torch_twin(bench, hole) -> None:  # type: ignore[no-untyped-def]
-    scene = scene_of(bench, hole=hole)
-    for level, (volume, views) in enumerate(zip(scene.volumes, scene.views, strict=True)):
-        planes, axes = plane_matrices(volume.index_T_ct, poses_of(bench, scene))
-        args = (volume.data, planes, axes, views[0].level.x_mm, views[0].level.y_mm, views[0].level.value)
-        fast, slow = compiled_moments(*args), twin.moments(*args)
-        assert torch.equal(fast[:, 0, 0], slow[:, 0, 0]), f"level {level}: other samples were used"
-        scale = slow.diagonal(dim1=1, dim2=2).sqrt()
-        assert ((fast - slow).abs() / (scale[:, :, None] * scale[:, None, :])).max() < 1e-6
-
-
-def test_normal_equations_agree_with_the_torch_twin_for_several_frames(bench) -> None:  # type: ignore[no-untyped-def]
-    scene = scene_of(bench, frames=3)
+def test_normal_equations_agree_with_the_torch_twin(bench, hole, frames) -> None:  # type: ignore[no-untyped-def]
+    scene = scene_of(bench, frames, hole)
     poses = poses_of(bench, scene)
-    fast = normal_equations(scene.volumes[1], scene.views[1], poses)
-    slow = normal_equations(scene.volumes[1], scene.views[1], poses, twin.moments)
-    assert torch.allclose(fast.score, slow.score, rtol=1e-6, atol=1e-7)
-    assert torch.allclose(fast.gradient, slow.gradient, rtol=1e-5, atol=1e-7)
-    assert torch.allclose(fast.matrix, slow.matrix, rtol=1e-5, atol=1e-7)
-    assert torch.equal(fast.overlap, slow.overlap)
+    for level in (0, 1):
+        fast, slow = scene.measure(level, poses), normal_equations(scene.volumes[level], scene.views[level], poses)
+        assert torch.equal(fast.overlap, slow.overlap), f"level {level}: other samples were used"
+        assert torch.allclose(fast.score, slow.score, rtol=1e-6, atol=1e-7)
+        scale = slow.matrix.diagonal(dim1=1, dim2=2).sqrt()
+        assert ((fast.gradient - slow.gradient) / scale).abs().max() < 1e-6
+        assert ((fast.matrix - slow.matrix) / (scale[:, :, None] * scale[:, None, :])).abs().max() < 1e-6
 
 
 @pytest.mark.parametrize("frames", [1, 3])
 def test_the_gradient_is_the_derivative_of_the_score(bench, frames) -> None:  # type: ignore[no-untyped-def]
     scene = scene_of(bench, frames=frames)
     pose = poses_of(bench, scene, count=1)
-    normal = normal_equations(scene.volumes[0], scene.views[0], pose)
+    normal = scene.measure(0, pose)
     for axis, step in enumerate((3e-3, 3e-3, 3e-3, 1e-4, 1e-4, 1e-4)):
         twist = torch.zeros(2, 6, dtype=torch.float64)
         twist[0, axis], twist[1, axis] = step, -step
-        ends = normal_equations(scene.volumes[0], scene.views[0], levenberg.move(pose.expand(2, 4, 4), twist))
+        ends = scene.measure(0, levenberg.move(pose.expand(2, 4, 4), twist))
         assert torch.equal(ends.overlap, normal.overlap.expand(2)), "the mask moved: choose another pose"
         numeric = (ends.score[0] - ends.score[1]) / (2 * step)
         assert float(normal.gradient[0, axis]) == pytest.approx(float(numeric), rel=2e-2, abs=2e-4)
@@ -110,12 +103,14 @@ def test_results_do_not_depend_on_the_number_of_threads(bench, monkeypatch) -> N
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
-def test_a_frame_without_samples_and_a_volume_of_one_voxel_give_no_score() -> None:
-    empty = np.zeros(0, np.float32)
-    plane, axes = np.eye(3)[None], np.eye(3, dtype=np.float32)[None]
-    assert not kernel.moments(np.ones((5, 5, 5), np.float32), plane, axes, empty, empty, empty).any()
-    one = np.zeros(1, np.float32)
-    assert not kernel.moments(np.ones((1, 1, 1), np.float32), plane, axes, one, one, one).any()
+def test_a_frame_without_samples_and_a_volume_of_one_voxel_give_no_score(bench) -> None:  # type: ignore[no-untyped-def]
+    scene = scene_of(bench)
+    view, poses = scene.views[0][0], poses_of(bench, scene)
+    nothing = replace(view.level, x_mm=torch.zeros(0), y_mm=torch.zeros(0), value=torch.zeros(0))
+    speck = replace(scene.volumes[0], data=torch.ones(1, 1, 1))
+    for volume, level in ((scene.volumes[0], nothing), (speck, view.level)):
+        normal = evaluate(volume, [replace(view, level=level)], poses)
+        assert normal.score.tolist() == [-1.0] * 3 and normal.overlap.tolist() == [0.0] * 3
     value, _ = twin.sample_plane(torch.ones(1, 1, 1), torch.eye(3)[None], torch.zeros(1), torch.zeros(1))
     assert bool(torch.isnan(value).all())
 
@@ -130,3 +125,17 @@ def test_an_error_in_a_worker_reaches_the_caller() -> None:
         pytest.skip("one processor: there is no second worker")
     with pytest.raises(ValueError, match="from a worker"):
         workers.run_ranges(work, 100, 1)
+
+
+def test_ncc_on_the_common_mask_is_the_similaritys(bench) -> None:  # type: ignore[no-untyped-def]
+    scene = scene_of(bench, hole=True)
+    volume, view = scene.volumes[1], scene.views[1][0]
+    planes, axes = plane_matrices(volume.index_T_ct, poses_of(bench, scene))
+    samples = tuple(t.numpy() for t in (view.level.x_mm, view.level.y_mm, view.level.value))
+    scores, count = kernel.common_ncc(volume.data.numpy(), planes.numpy(), axes.numpy(), *samples)
+    values, _ = twin.sample_plane(volume.data, planes, view.level.x_mm, view.level.y_mm)
+    mask = torch.isfinite(values).all(0).expand_as(values)[:, None, None]
+    fixed = view.level.value.expand_as(values)[:, None, None]
+    assert count == int(mask[0].sum()) > 100
+    expected = ncc(fixed.double(), values[:, None, None].double(), mask)
+    assert torch.allclose(torch.from_numpy(scores), expected, atol=1e-5)

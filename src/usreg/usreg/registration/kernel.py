@@ -1,24 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiled CPU kernel: moments of fixed value, moving value and pose derivative over an image plane in a volume.
+"""Compiled CPU kernel: samples of an image plane in a volume with the derivatives of the moving value by the pose.
 
-Work is cut into fixed blocks of samples; each block writes its own sums, which are then added in order. The result does
-not depend on the number of threads or on their timing, bit for bit. `twin.py` holds the same in torch.
+Their moments are summed block by block in a fixed order. `twin.py` holds the same in torch.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
 from ..compiled import njit
-from .workers import run_ranges
-
-Array = npt.NDArray[Any]
 
 BLOCK = 256
-LEAST_BLOCKS = 16  # per thread: below about 50 us of work a second thread does not pay
 CHANNELS = 9  # one, fixed, moving, and the derivative of moving by (v, w) in image axes about the image centre
 # no reassociation and no "no NaN" assumption where samples are taken: NaN marks what is unknown
 SAFE = {"contract", "nsz", "arcp"}
@@ -82,48 +74,6 @@ def gram(channels, n, out):
 
 
 @njit()
-def _blocks(volume, planes, axes, x, y, fixed, blocks, first, last, part):
-    """Jobs [first, last): job = pose * blocks + block, each writes its own row of `part`."""
-    channels = np.empty((CHANNELS, BLOCK), np.float32)
-    for job in range(first, last):
-        pose, start = job // blocks, (job % blocks) * BLOCK
-        n = sample_block(volume, planes[pose], axes[pose], x, y, fixed, start, min(len(x), start + BLOCK), channels)
-        gram(channels, n, part[job])
-
-
-@njit()
-def _ordered_sum(part, poses, blocks):
-    out = np.zeros((poses, CHANNELS, CHANNELS))
-    for pose in range(poses):
-        for block in range(blocks):
-            for a in range(CHANNELS):
-                for b in range(a, CHANNELS):
-                    out[pose, a, b] += part[pose * blocks + block, a, b]
-        for a in range(CHANNELS):
-            for b in range(a):
-                out[pose, a, b] = out[pose, b, a]
-    return out
-
-
-def moments(volume: Array, planes: Array, axes: Array, x: Array, y: Array, fixed: Array) -> Array:
-    """Moments of one frame at several poses.
-
-    Args:
-        volume: (D, H, W) float32, NaN where unknown.
-        planes: (B, 3, 3) float64 and axes: (B, 3, 3) float32, see `sample_block`.
-        x, y, fixed: (N,) float32, mm about the image centre and fixed values.
-
-    Returns:
-        (B, 9, 9) float64, symmetric.
-    """
-    poses, blocks = len(planes), (len(x) + BLOCK - 1) // BLOCK
-    part = np.zeros((poses * blocks, CHANNELS, CHANNELS))
-    scene = (volume, planes, axes, x, y, fixed, blocks)
-    run_ranges(lambda a, b: _blocks(*scene, a, b, part), poses * blocks, LEAST_BLOCKS)
-    return _ordered_sum(part, poses, blocks)
-
-
-@njit()
 def samples(volume, plane, axes, x, y, fixed, out, place):
     """All channels of the samples in known voxels: out (9, N) float32, their positions (N,); returns their count."""
     channels, n = np.empty((CHANNELS, 1), np.float32), 0
@@ -134,3 +84,36 @@ def samples(volume, plane, axes, x, y, fixed, out, place):
             place[n] = i
             n += 1
     return n
+
+
+@njit()
+def common_ncc(volume, planes, axes, x, y, fixed):
+    """NCC (B,) of one frame at several poses over the samples that are known at all of them, and their count."""
+    poses, count = len(planes), len(x)
+    moving = np.full((poses, count), np.nan, np.float32)
+    channels = np.empty((CHANNELS, 1), np.float32)
+    shared = np.ones(count, np.bool_)
+    for b in range(poses):
+        for i in range(count):
+            if sample_block(volume, planes[b], axes[b], x, y, fixed, i, i + 1, channels) == 1:
+                moving[b, i] = channels[2, 0]
+            else:
+                shared[i] = False
+    scores = np.zeros(poses)
+    for b in range(poses):
+        scores[b] = _ncc(fixed, moving[b], shared)
+    return scores, shared.sum()
+
+
+@njit()
+def _ncc(a, b, shared):
+    n, sum_a, sum_b = 0, 0.0, 0.0
+    for i in range(len(a)):
+        if shared[i]:
+            n, sum_a, sum_b = n + 1, sum_a + a[i], sum_b + b[i]
+    aa, bb, ab = 0.0, 0.0, 0.0
+    for i in range(len(a)):
+        if shared[i]:
+            da, db = a[i] - sum_a / n, b[i] - sum_b / n
+            aa, bb, ab = aa + da * da, bb + db * db, ab + da * db
+    return ab / np.sqrt(aa * bb) if aa > 0.0 and bb > 0.0 else 0.0

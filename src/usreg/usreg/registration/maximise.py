@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -14,9 +16,9 @@ from .climb import climb
 from .levenberg import LevenbergConfig, maximise
 from .normal import Normal, View, normal_equations
 from .pyramid import VolumeLevel
-from .twin import moments as torch_moments
 from .workers import run_ranges
 
+Array = npt.NDArray[Any]
 Climbed = tuple[Tensor, Normal, Tensor]  # poses (B, 4, 4), their normal equations, evaluations (B,)
 Climb = Callable[[Tensor], Climbed]
 
@@ -34,13 +36,21 @@ def climb_compiled(
     Returns:
         Poses (B, 4, 4), their normal equations, and evaluations (B,).
     """
+    c = config
+    stop = (float(c.iterations), c.tolerance_mm, radius_mm, min_overlap)
+    return _run(volume, frames, starts, np.array([*stop, c.damping, c.ease, c.brake, c.damping_limit]))
+
+
+def evaluate(volume: VolumeLevel, frames: list[View], ct_T_ref: Tensor) -> Normal:
+    """Score, overlap and normal equations at poses (B, 4, 4), compiled: a climb of no step."""
+    return _run(volume, frames, ct_T_ref, np.array([1.0, 0.0, 1.0, 0.0, 1.0, 2.0, 2.0, 2.0]))[1]
+
+
+def _run(volume: VolumeLevel, frames: list[View], starts: Tensor, settings: Array) -> Climbed:
     x, y, fixed = (torch.cat([getattr(v.level, n) for v in frames]).numpy() for n in ("x_mm", "y_mm", "value"))
     ends = np.cumsum([len(v.level.value) for v in frames])
     places = torch.stack([v.ref_T_centre for v in frames])
     adjoints = se3.adjoint(se3.inverse(places)).contiguous().numpy()
-    c = config
-    stop = (float(c.iterations), c.tolerance_mm, radius_mm, min_overlap)
-    settings = np.array([*stop, c.damping, c.ease, c.brake, c.damping_limit])
     poses, count = starts.detach().clone().contiguous(), len(starts)
     scores, gradients, matrices = np.zeros((count, 3)), np.zeros((count, 6)), np.zeros((count, 6, 6))
     grid = (volume.data.numpy(), volume.index_T_ct.contiguous().numpy())
@@ -60,6 +70,6 @@ def climb_torch(
 ) -> Climbed:
     """The same in torch alone: the reference, and the way on other devices."""
     poses, normal, count = maximise(
-        lambda p: normal_equations(volume, frames, p, torch_moments), starts, radius_mm, min_overlap, config
+        lambda p: normal_equations(volume, frames, p), starts, radius_mm, min_overlap, config
     )
     return poses, normal, torch.full((len(starts),), float(count), dtype=torch.float64)

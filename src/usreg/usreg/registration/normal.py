@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,10 +10,8 @@ from torch import Tensor
 
 from ..data.types import TrackedFrame
 from ..geometry import se3
-from . import kernel
 from .pyramid import FrameLevel, VolumeLevel, frame_level
-
-Moments = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+from .twin import moments
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,21 +64,17 @@ def views(frames: tuple[TrackedFrame, ...], sigma_mm: float, step_mm: float) -> 
     return [View(frame_level(f.frame, sigma_mm, step_mm), c) for f, c in zip(frames, centres, strict=True)]
 
 
-def compiled_moments(volume: Tensor, planes: Tensor, axes: Tensor, x: Tensor, y: Tensor, fixed: Tensor) -> Tensor:
-    """`kernel.moments` on tensors (zero copy)."""
-    return torch.from_numpy(kernel.moments(*(t.contiguous().numpy() for t in (volume, planes, axes, x, y, fixed))))
-
-
 def plane_matrices(index_T_ct: Tensor, ct_T_centre: Tensor) -> tuple[Tensor, Tensor]:
-    """`planes` (B, 3, 3) float64 and `axes` (B, 3, 3) float32 of the kernel for poses (B, 4, 4)."""
+    """`planes` (B, 3, 3) float64 and `axes` (B, 3, 3) float32 of `kernel.sample_block` for poses (B, 4, 4)."""
     m = index_T_ct @ ct_T_centre
     return m[:, :3, [0, 1, 3]].contiguous(), m[:, :3, :3].transpose(-1, -2).to(torch.float32).contiguous()
 
 
-def normal_equations(
-    volume: VolumeLevel, frames: list[View], ct_T_ref: Tensor, moments: Moments = compiled_moments
-) -> Normal:
-    """Score, gradient and Gauss-Newton matrix at poses (B, 4, 4) of the reference frame."""
+def normal_equations(volume: VolumeLevel, frames: list[View], ct_T_ref: Tensor) -> Normal:
+    """Score, gradient and Gauss-Newton matrix at poses (B, 4, 4) of the reference frame: the reference in torch.
+
+    The compiled way is `maximise.evaluate`.
+    """
     parts, weights = [], []
     for view in frames:
         planes, axes = plane_matrices(volume.index_T_ct, ct_T_ref @ view.ref_T_centre)

@@ -102,9 +102,9 @@ def _smooth3(data: Tensor, strides: list[int], spacing_mm: tuple[float, float, f
 def frame_level(frame: Frame, sigma_mm: float, step_mm: float) -> FrameLevel:
     """Smooth a frame inside its sector and sample it about every `step_mm`."""
     plan = _plan(frame.geometry, sigma_mm, step_mm)
-    smooth = torch.from_numpy(thin(frame.image.contiguous().numpy(), plan.mask.numpy(), *plan.rows, *plan.columns))
-    value = smooth.reshape(-1)[plan.cell] * plan.scale
-    return FrameLevel(plan.x_mm, plan.y_mm, value, plan.cell, plan.shape, plan.spacing_mm)
+    smooth = thin(frame.image.contiguous().numpy(), plan.mask.numpy(), *plan.rows, *plan.columns)
+    value = smooth.reshape(-1)[plan.cell.numpy()] * plan.scale.numpy()
+    return FrameLevel(plan.x_mm, plan.y_mm, torch.from_numpy(value), plan.cell, plan.shape, plan.spacing_mm)
 
 
 @dataclass(frozen=True, eq=False)

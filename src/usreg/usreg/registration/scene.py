@@ -11,7 +11,8 @@ from torch import Tensor
 from ..data.types import ImageGeometry, TrackedFrame
 from ..geometry import se3
 from ..geometry.sector import SectorGeometry, full_rectangle
-from .normal import Normal, View, normal_equations, views, world_T_ref
+from .maximise import evaluate
+from .normal import Normal, View, views, world_T_ref
 from .pyramid import VolumeLevel
 
 
@@ -34,7 +35,7 @@ class Scene:
 
     def measure(self, level: int, ct_T_ref: Tensor) -> Normal:
         """Score and normal equations at poses (B, 4, 4)."""
-        return normal_equations(self.volumes[level], self.views[level], ct_T_ref)
+        return evaluate(self.volumes[level], self.views[level], ct_T_ref)
 
     def apart_mm(self, pose: Tensor, others: Tensor) -> Tensor:
         """Largest distance (K,), mm, of the images' points between a pose (4, 4) and others (K, 4, 4)."""

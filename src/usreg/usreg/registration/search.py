@@ -3,16 +3,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ..similarity.ncc import ncc
+from .kernel import common_ncc
 from .levenberg import move
 from .maximise import Climb
 from .normal import plane_matrices
 from .scene import Scene
 from .spread import SpreadConfig, spread_twists
-from .twin import sample_plane
 
 SAME_MM = 2.0  # at the coarsest level, optima closer than this are one
 
@@ -54,16 +54,13 @@ def common_scores(scene: Scene, level: int, poses: Tensor) -> Tensor:
 
     A pose that looks away from half of the frame finds it easy to score well on the rest: only equal questions compare.
     """
-    total, seen = torch.zeros(len(poses), dtype=torch.float64), 0
+    total, seen = np.zeros(len(poses)), 0
     for view in scene.views[level]:
-        planes, _ = plane_matrices(scene.volumes[level].index_T_ct, poses @ view.ref_T_centre)
-        values, _ = sample_plane(scene.volumes[level].data, planes, view.level.x_mm, view.level.y_mm)
-        mask = torch.isfinite(values).all(0)
-        count = int(mask.sum())
-        if 4 * count < values.shape[1]:
+        planes, axes = (t.numpy() for t in plane_matrices(scene.volumes[level].index_T_ct, poses @ view.ref_T_centre))
+        samples = tuple(t.numpy() for t in (view.level.x_mm, view.level.y_mm, view.level.value))
+        scores, count = common_ncc(scene.volumes[level].data.numpy(), planes, axes, *samples)
+        if 4 * count < len(samples[0]):
             return scene.measure(level, poses).score
-        images = torch.where(mask, values, torch.zeros_like(values))[:, None, None]
-        fixed = view.level.value.expand_as(values)[:, None, None]
-        total += count * ncc(fixed.double(), images.double(), mask.expand_as(values)[:, None, None])
+        total += count * scores
         seen += count
-    return total / max(1, seen)
+    return torch.from_numpy(total / max(1, seen))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -44,8 +45,9 @@ class SpreadConfig:
         return torch.tensor([*self.reach_mm, *(math.radians(a) for a in self.reach_deg)], dtype=torch.float64)
 
 
+@functools.lru_cache(maxsize=8)
 def halton(count: int, dimensions: int = 6) -> Tensor:
-    """The first points (count, dimensions) of Halton's sequence in (0, 1), the same every time."""
+    """The first points (count, dimensions) of Halton's sequence in (0, 1). Shared: do not write into it."""
     index = torch.arange(1, count + 1)
     columns = []
     for base in PRIMES[:dimensions]:
