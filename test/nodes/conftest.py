@@ -25,6 +25,7 @@ class Bench:
         self.probe = rclpy.create_node("probe", namespace=self.namespace)
         self.executor.add_node(self.probe)
         self._outputs: dict[str, Any] = {}
+        self._heard: dict[str, int] = {}
 
     def add(self, make: Callable[..., Any], remap: tuple[str, ...] = (), **parameters: Any) -> Any:
         """Make a node of usreg in the test's namespace and start it."""
@@ -39,14 +40,20 @@ class Bench:
         self.nodes.append(node)
         self.executor.add_node(node)
         node.start()
+        self.until(lambda: all(self._matched(p) for p in node.publishers))
         return node
+
+    def _matched(self, publisher: Any) -> bool:
+        """What is published before both sides have met is lost."""
+        return publisher.get_subscription_count() >= self._heard.get(publisher.topic_name, 0)
 
     def hear(self, kind: Any, topic: str, profile: str = "recorder") -> list[Any]:
         """A list to which every message of a topic is added."""
         from usreg.nodes import qos
 
         found: list[Any] = []
-        self.probe.create_subscription(kind, topic, found.append, qos.profile(profile))
+        name = self.probe.create_subscription(kind, topic, found.append, qos.profile(profile)).topic_name
+        self._heard[name] = self._heard.get(name, 0) + 1
         return found
 
     def say(self, topic: str, message: Any, profile: str = "recorder") -> None:
@@ -55,8 +62,10 @@ class Bench:
 
         if topic not in self._outputs:
             self._outputs[topic] = self.probe.create_publisher(type(message), topic, qos.profile(profile))
-            self.until(lambda: self._outputs[topic].get_subscription_count() > 0)
-        self._outputs[topic].publish(message)
+        output = self._outputs[topic]
+        listeners = self.probe.count_subscribers(output.topic_name)
+        self.until(lambda: output.get_subscription_count() >= max(1, listeners))
+        output.publish(message)
 
     def call(self, kind: Any, service: str, request: Any) -> Any:
         """Answer of a service."""
