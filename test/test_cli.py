@@ -77,7 +77,7 @@ def test_sweep_from_file_to_report(usreg, liver, tmp_path):
     )
     assert code == 0
     summary = json.loads(out)
-    content = json.loads(result.read_text())
+    content = json.loads(result.read_text(encoding="utf-8"))
     assert [s["frame"] for s in content["starts"]] == [21, 31, 41, 51]
     expected = {
         "frame",
@@ -95,7 +95,7 @@ def test_sweep_from_file_to_report(usreg, liver, tmp_path):
     assert summary["initial_tre_mm"]["mean"] > 2.0
     assert summary["final_tre_mm"]["max"] < 1.5
     assert usreg("evaluate", result, "--report", report)[0] == 0
-    assert "Research use only" in (report / "index.html").read_text()
+    assert "Research use only" in (report / "index.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("frames", ["", "7", "a:b", "0:80:0", "1:2:3:4"])

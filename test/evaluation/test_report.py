@@ -121,7 +121,7 @@ def test_result_json_knows_no_time(tmp_path, rows, trajectories):
     assert a == b and b"seconds" not in a and str(tmp_path).encode() not in a
     content = json.loads(a)
     assert content["events"] == [{"reason": "no pose at 12.000 s", "stamp_s": 12.0, "status": "STALE_POSE"}]
-    times = json.loads((tmp_path / "b" / "timing.json").read_text())
+    times = json.loads((tmp_path / "b" / "timing.json").read_text(encoding="utf-8"))
     assert times["starts"][0] == pytest.approx(9 * rows[0].seconds) and times["stages"]["registration"] == [
         0.03,
         0.04,
@@ -148,7 +148,7 @@ def test_without_truth(tmp_path, rows):
     ]
     words = _Page(report_result(result_json(blind), tmp_path).read_text(encoding="utf-8")).words
     assert "Score over time" in words and "truth is not known" in words and "Error over time" not in words
-    assert json.loads((tmp_path / "result.json").read_text())["summary"]["final_tre_mm"]["max"] is None
+    assert json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))["summary"]["final_tre_mm"]["max"] is None
 
 
 def test_nothing_to_show(tmp_path):

@@ -2,6 +2,8 @@
 """What every node shares: the library's log in ROS's log, errors of a callback, the end of a process."""
 
 import logging
+import os
+import signal
 from typing import Any
 
 import pytest
@@ -50,18 +52,29 @@ def test_a_callback_that_is_refused_is_counted_and_the_node_goes_on(bench: Any) 
     assert node.diagnostics.drops == {"GeometryError": 1}
 
 
-@pytest.mark.parametrize("error", [GeometryError("no such thing"), KeyboardInterrupt()])
-def test_a_node_that_cannot_begin_ends_with_a_line_and_a_code(
-    error: BaseException, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(base.rclpy, "init", lambda args=None: None)
+@pytest.fixture
+def no_ros(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What run_node asks of rclpy, without a second context in this process."""
+    monkeypatch.setattr(base.rclpy, "init", lambda args=None, **options: None)
     monkeypatch.setattr(base.rclpy, "try_shutdown", lambda: None)
     monkeypatch.setattr(base, "make_executor", lambda: None)
 
-    def make() -> base.Stage:
-        raise error
 
-    code = base.run_node(make)
-    assert code == (0 if isinstance(error, KeyboardInterrupt) else base.EXIT_CONFIG)
+def test_a_node_that_cannot_begin_ends_with_a_line_and_a_code(no_ros: None, capfd: pytest.CaptureFixture[str]) -> None:
+    def make() -> base.Stage:
+        raise GeometryError("no such thing")
+
+    assert base.run_node(make) == base.EXIT_CONFIG
     errors = capfd.readouterr().err
-    assert "Traceback" not in errors and ("no such thing" in errors) == bool(code)
+    assert "Traceback" not in errors and "no such thing" in errors
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_noted_and_interrupts_nothing(no_ros: None, number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with base.ros_until_asked() as asked:
+        assert not asked()
+        os.kill(os.getpid(), number)
+        os.kill(os.getpid(), number)  # Ctrl-C reaches a node twice: from the terminal and from its launcher
+        assert asked()
+    assert signal.getsignal(number) is before

@@ -28,7 +28,7 @@ def report(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     done = []
     summary = replay_session("phantom", folder, progress=lambda i, n: done.append((i, n)))
-    return summary, json.loads((folder / "result.json").read_text()), folder, done
+    return summary, json.loads((folder / "result.json").read_text(encoding="utf-8")), folder, done
 
 
 def test_the_session_stays_below_its_stated_errors(report):
@@ -44,11 +44,11 @@ def test_the_report_holds_every_frame_and_no_time_or_place(report):
     count = len(result["starts"])
     assert count > 100 and done[-1] == (count, count) and sum(result["statuses"].values()) == count
     assert len(result["shown"]["smoothed"]["tre_mm"]) == count
-    text = (folder / "result.json").read_text()
+    text = (folder / "result.json").read_text(encoding="utf-8")
     assert "seconds" not in text and str(folder) not in text and result["session"] == "phantom"
-    timing = json.loads((folder / "timing.json").read_text())
+    timing = json.loads((folder / "timing.json").read_text(encoding="utf-8"))
     assert {"tracking", "registration", "smoothing", "prediction", "fusion"} <= set(timing["stages"])
-    page = (folder / "index.html").read_text()
+    page = (folder / "index.html").read_text(encoding="utf-8")
     assert page.count("data:image/png") >= 6 and "http://" not in page.replace("http://www.w3.org", "")
 
 

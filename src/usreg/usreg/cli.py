@@ -153,6 +153,7 @@ def replay(
     """Play a session through the Navigator, without ROS, and report how far each frame was off."""
     from .replay import replay_session
 
+    _make_folder(report)
     with _progress("replaying") as progress:
         summary = replay_session(bag, report, system=system, progress=progress)
     _show(summary, as_json, title=bag.name)
@@ -185,10 +186,24 @@ def run(
             f"ROS 2 is not importable here ({error}); run `make build`, or source your ROS 2 distribution"
         ) from error
 
+    write = None if report is None else _reporter(report)
     code = runner.run_session(
-        session, bag, rate, record, report, processes, network, arguments or [], say=typer.echo, step=step
+        session, bag, rate, record, write, processes, network, arguments or [], say=typer.echo, step=step
     )
     raise typer.Exit(code)
+
+
+def _reporter(folder: Path) -> Callable[[Path, Any], None]:
+    from .replay.recorded import report_recording
+
+    _make_folder(folder)
+
+    def write(recording: Path, session: Any) -> None:
+        typer.echo("writing the report")
+        _show(report_recording(recording, session, folder), False, title=session.folder.name)
+        typer.echo(f"report: {folder / 'index.html'}")
+
+    return write
 
 
 @simulate_app.command("phantom")
@@ -274,6 +289,16 @@ def _read_pose(path: Path | None) -> Any:
     except (KeyError, ValueError, TypeError) as error:
         raise ConfigError(f"'{path.name}' must hold `world_T_ct`, a 4x4 matrix in mm") from error
     return se3.check_rigid(matrix, "world_T_ct")
+
+
+def _make_folder(folder: Path) -> None:
+    """Before the long work, so that a folder that cannot be written is known at once."""
+    from .errors import WriteError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(f"cannot make the folder '{folder}': {error.strerror}") from error
 
 
 def _write_text(path: Path, text: str) -> None:

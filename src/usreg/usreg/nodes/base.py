@@ -181,7 +181,6 @@ def forward_log(node: Node) -> None:
     logger = logging.getLogger("usreg")
     if not any(isinstance(handler, _RosHandler) for handler in logger.handlers):
         logger.addHandler(_RosHandler(node))
-        logger.propagate = False
 
 
 def make_executor() -> Any:

@@ -12,10 +12,10 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from usreg_msgs.msg import Registration
 
+from ..data.bag_poses import STATUS
 from . import qos
 
 PERIOD_S = 2.0
-STATUS = {getattr(Registration, name): name[7:].lower() for name in dir(Registration) if name.startswith("STATUS_")}
 
 
 class Monitor(Node):
@@ -36,7 +36,7 @@ class Monitor(Node):
 
     def on_estimate(self, message: Registration) -> None:
         """An estimate came."""
-        self._count[STATUS.get(message.status, "unknown")] += 1
+        self._count[_name(message.status)] += 1
         self._last = message
 
     def line(self) -> str:
@@ -47,7 +47,7 @@ class Monitor(Node):
         if self._last is None:
             return "waiting for the first estimate"
         text = f"{rate:4.1f} registrations/s, score {self._last.score:.3f}, {self._last.compute_time * 1000:.0f} ms, "
-        return text + (self._last.reason or STATUS.get(self._last.status, "unknown"))
+        return text + (self._last.reason or _name(self._last.status))
 
     def summary(self) -> str:
         """Counts by status."""
@@ -57,3 +57,7 @@ class Monitor(Node):
     def stop(self) -> None:
         """The session has ended."""
         self._say(self.summary())
+
+
+def _name(status: int) -> str:
+    return STATUS[status].lower() if status < len(STATUS) else "unknown"

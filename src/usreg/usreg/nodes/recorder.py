@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,10 @@ from .topics import ABSOLUTE, TOPICS, Topic, message_class
 LISTEN_S = 0.5
 
 
+def _recorded() -> tuple[str, ...]:
+    return tuple(t for t in TOPICS if not t.startswith("fusion/"))
+
+
 @dataclass(frozen=True)
 class RecorderConfig:
     """What is recorded.
@@ -34,7 +38,7 @@ class RecorderConfig:
     """
 
     bag: str = "recording"
-    topics: tuple[str, ...] = (*(t for t in TOPICS if not t.startswith("fusion/")),)
+    topics: tuple[str, ...] = field(default_factory=_recorded)
     autostart: bool = True
     queue: int = 500
 

@@ -18,14 +18,15 @@ from typing import Any
 
 import torch
 
+from ..data.sessions import Session
 from ..errors import ConfigError
-from ..replay.recorded import report_recording
 from . import graph
 
 log = logging.getLogger("usreg.run")
 RESTARTS, RESTART_PAUSE_S, PATIENCE_S = 3, 1.0, 10.0
 EXIT_CONFIG = 2
 Say = Callable[[str], None]
+Report = Callable[[Path, Session], None]
 CLASSES = {
     "us_acquisition": "AcquisitionNode",
     "arm_tracking": "ArmTrackingNode",
@@ -42,7 +43,7 @@ def run_session(
     bag: Path | str | None = None,
     rate: float = 1.0,
     record: Path | str | None = None,
-    report: Path | str | None = None,
+    report: Report | None = None,
     processes: str = "one",
     network: bool = False,
     arguments: Sequence[str] = (),
@@ -53,7 +54,7 @@ def run_session(
 
     Args:
         kind: phantom, replay or live. bag: session to play.
-        report: folder for a report, written at the end from what was recorded.
+        report: called at the end with what was recorded and the session that was played.
         processes: "one" (a thread for registration, the rest in turn) or "many" (one for each node).
         arguments: further options as NAME:=VALUE, as `ros2 launch` takes them. more: the same as values.
         say: told of the progress, a line each.
@@ -76,9 +77,7 @@ def run_session(
         os.environ.update(graph.environment(network))
         code = (run_in_one if processes == "one" else run_in_many)(specs, say)
         if report is not None and code == 0:
-            say("writing the report")
-            report_recording(Path(recording), graph.find_session(options.bag or "phantom"), Path(report))
-            say(f"report: {Path(report) / 'index.html'}")
+            report(Path(recording), graph.find_session(options.bag or "phantom"))
     return code
 
 

@@ -35,8 +35,8 @@ def ncc(a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
 class NccResidual:
     """The `LeastSquares` form of NCC: residual m^ - f^ of the centred, normalised images, |m^ - f^|^2 = 2 (1 - NCC).
 
-    d m^ / d moving = (I - 1 w' / sum w - m^ (w m^)') / |m|: mean and length are projected out, so that Gauss-Newton sees
-    neither gain nor offset, and J'r is exactly minus the gradient of NCC.
+    d m^ / d moving = (I - 1 w' / sum w - m^ (w m^)') / |m|: mean and length are projected out, so that Gauss-Newton
+    sees neither gain nor offset, and J'r is exactly minus the gradient of NCC.
     """
 
     def __call__(self, fixed: Tensor, moving: Tensor, mask: Tensor) -> Linearised:
