@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The graph of a session and its readers: launch files, entry points, parameter files, remappings."""
+
+import ast
+import importlib
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from usreg.errors import ConfigError, MissingFileError
+from usreg.nodes import graph
+
+FILES = ("phantom", "live", "replay")
+
+
+def spec_of(kind: str, name: str, **options: Any) -> graph.NodeSpec:
+    return next(spec for spec in graph.nodes(kind, graph.Options(**options)) if spec.name == name)
+
+
+def entry_points(top: Path) -> dict[str, str]:
+    """Executable and its function, as setup.py declares them."""
+    text = (top / "src" / "usreg" / "setup.py").read_text(encoding="utf-8")
+    table = re.search(r"^NODES = (\{.*?\n\})", text, re.MULTILINE | re.DOTALL)
+    assert table is not None
+    return {name: f"usreg.nodes.{module}" for name, module in ast.literal_eval(table[1]).items()}
+
+
+# --- the description ---
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_every_node_is_an_entry_point(top: Path, kind: str) -> None:
+    specs = graph.nodes(kind, graph.Options(bag="phantom", record="somewhere"))
+    declared = entry_points(top)
+    assert {spec.name: spec.module for spec in specs}.items() <= declared.items()
+    assert ("player" in {spec.name for spec in specs}) == (kind != "live")
+    for module in declared.values():
+        tree = ast.parse(
+            (top / "src" / "usreg" / Path(*module.split("."))).with_suffix(".py").read_text(encoding="utf-8")
+        )
+        assert any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree.body), module
+
+
+def test_the_phantom_is_described_by_its_session() -> None:
+    registration = spec_of("phantom", "registration").parameters
+    assert registration["volume"].endswith("bags/phantom/volume.nii.gz") and registration["modality"] == "US"
+    assert (len(registration["initial.world_T_ct"]), len(registration["initial.covariance"])) == (16, 36)
+    assert spec_of("phantom", "arm_tracking").parameters["arm"].endswith("iiwa7.yaml")
+    player = spec_of("phantom", "player")
+    assert player.remappings["us/image"] == spec_of("phantom", "us_acquisition").remappings["image_raw"]
+    assert not any("truth" in str(topic) for topic in player.parameters["topics"])
+
+
+def test_one_authority_for_each_edge() -> None:
+    """What arm_tracking publishes the player leaves out, and the image's place, which only the bag knows, it plays."""
+    owned = spec_of("phantom", "player").parameters["owned_frames"]
+    assert {"lbr_link_0", "lbr_link_ee", "us_probe", "ct"} <= set(owned)
+    assert "us_image" not in owned and "world" not in owned
+
+
+@pytest.mark.parametrize("kind", ["phantom", "replay"])
+def test_recordings_run_by_their_clock_and_live_by_the_systems(kind: str) -> None:
+    played = {s.name: s.parameters["use_sim_time"] for s in graph.nodes(kind, graph.Options(bag="phantom"))}
+    assert played.pop("player") is False
+    assert all(played.values())
+    assert not any(s.parameters["use_sim_time"] for s in graph.nodes("live", graph.Options()))
+    assert all(s.parameters["use_sim_time"] for s in graph.nodes("live", graph.Options(use_sim_time=True)))
+
+
+def test_lockstep_waits_for_the_answers() -> None:
+    usual, step = (spec_of("phantom", "player", step=step).parameters for step in (False, True))
+    assert "lockstep" not in usual and step["lockstep"] == list(graph.ANSWERS)
+    assert set(step["wait_for"]) - set(usual["wait_for"])
+
+
+def test_live_options_reach_the_nodes() -> None:
+    options = {
+        "volume": "ct.nii.gz",
+        "probe": "linear",
+        "image_topic": "scanner/image",
+        "joint_topic": "lbr/joint_states",
+    }
+    acquisition = spec_of("live", "us_acquisition", **options)
+    assert acquisition.parameters["probe"] == "linear" and acquisition.remappings == {"image_raw": "scanner/image"}
+    assert spec_of("live", "arm_tracking", **options).remappings == {"joint_states": "lbr/joint_states"}
+    volumes = {spec_of("live", name, **options).parameters["volume"] for name in ("registration", "fusion")}
+    assert volumes == {str(Path("ct.nii.gz").absolute())}
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "error"),
+    [
+        ("replay", {}, ConfigError),
+        ("replay", {"bag": "no_such_session"}, MissingFileError),
+        ("volunteer", {}, ConfigError),
+    ],
+)
+def test_what_cannot_be_described_is_refused(kind: str, options: dict[str, str], error: type) -> None:
+    with pytest.raises(error):
+        graph.nodes(kind, graph.Options(**options))
+
+
+def test_texts_become_options() -> None:
+    made = graph.with_text(graph.Options(), {"rate": "0.5", "loop": "true", "device": "2", "bag": "phantom"})
+    assert (made.rate, made.loop, made.device, made.bag) == (0.5, True, 2, "phantom")
+    for wrong in ({"rate": "fast"}, {"loop": "perhaps"}, {"device": "1.5"}):
+        with pytest.raises(ConfigError, match=next(iter(wrong))):
+            graph.with_text(graph.Options(), wrong)
+
+
+def test_every_option_is_described() -> None:
+    assert all(graph.descriptions().get(name) for kind in FILES for name in graph.arguments(kind))
+
+
+# --- the launch files ---
+
+
+def test_the_folder_holds_one_file_for_each_kind(top: Path) -> None:
+    assert {p.name for p in (top / "launch").glob("*.py")} == {f"{kind}.launch.py" for kind in FILES}
+    assert set(FILES) == set(graph.KINDS)
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_each_launch_file_compiles_and_describes_its_kind(top: Path, kind: str) -> None:
+    text = (top / "launch" / f"{kind}.launch.py").read_text(encoding="utf-8")
+    tree = compile(text, f"{kind}.launch.py", "exec", ast.PyCF_ONLY_AST)
+    function = next(n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "generate_launch_description")
+    assert f"describe('{kind}')" in ast.unparse(function)
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_each_launch_file_under_the_real_launch_system(top: Path, kind: str) -> None:
+    """Arguments with descriptions; the actions are the nodes of the graph with its variables."""
+    pytest.importorskip("launch_ros", reason="ROS's launch system is not installed here")
+    launch = importlib.import_module("launch")
+    from launch.launch_description_sources import PythonLaunchDescriptionSource
+    from launch_ros.actions import Node
+
+    description = PythonLaunchDescriptionSource(str(top / "launch" / f"{kind}.launch.py")).get_launch_description(None)
+    arguments = {a.name: a.description for a in description.get_launch_arguments()}
+    assert {"namespace", "system", "params_file", "log_level", "rviz", "network", "record"} <= arguments.keys()
+    assert all(arguments.values())
+    context = launch.LaunchContext()
+    context.launch_configurations.update({a.name: "" for a in description.get_launch_arguments()})
+    for argument in description.get_launch_arguments():
+        argument.execute(context)
+    context.launch_configurations["bag"] = "phantom"
+    found = [e for entity in description.entities for e in (entity.visit(context) or [])]
+    specs = graph.nodes(kind, graph.Options(bag="phantom"))
+    assert [e.node_executable for e in found if isinstance(e, Node)] == [spec.name for spec in specs]
+    names = {"".join(s.text for s in e.name) for e in found if isinstance(e, launch.actions.SetEnvironmentVariable)}
+    assert set(graph.environment()) <= names
+
+
+# --- the parameter file ---
+
+
+def test_the_keys_of_the_parameter_file_are_declared_parameters(top: Path, bench: Any) -> None:
+    """Every node is made with the file: an unknown key or a value of the wrong type would be refused."""
+    file = top / "config" / "nodes.yaml"
+    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    assert {key.rpartition("/")[2] for key in content} <= set(graph.MODULES)
+    bag = str(top / "bags" / "phantom" / "bag")
+    from usreg.nodes.runner import make_node
+
+    for section, body in content.items():
+        name = section.rpartition("/")[2]
+        parameters = {"bag": bag} if name == "player" else {}
+        node = make_node(graph.NodeSpec(name, parameters, files=(str(file),), namespace=bench.namespace))
+        bench.nodes.append(node)
+        declared = set(node._parameters)
+        assert set(body["ros__parameters"]) <= declared
+        for key, value in body["ros__parameters"].items():
+            assert node.get_parameter(key).value == value, f"{section} {key} did not reach the node"
+
+
+@pytest.mark.parametrize("name", sorted(graph.MODULES))
+def test_an_unknown_key_stops_a_node(top: Path, ros: None, tmp_path: Path, name: str) -> None:
+    from usreg.nodes.runner import make_node
+
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump({f"/**/{name}": {"ros__parameters": {"rte": 1.0}}}), encoding="utf-8")
+    parameters = {"bag": str(top / "bags" / "phantom" / "bag")} if name == "player" else {}
+    with pytest.raises(ConfigError, match="rte"):
+        make_node(graph.NodeSpec(name, parameters, files=(str(file),), namespace="unknown_key"))
+
+
+def test_arguments_carry_every_kind_of_value(ros: None) -> None:
+    import rclpy
+
+    values = {"text": "a: b # \"c\" 'd'", "number": 1.0, "count": 3, "flag": True, "words": ["1=soft tissue", "x:=y"],
+              "numbers": [0.1, -2e-17, 1.0]}  # fmt: skip
+    words = graph.NodeSpec("fusion", values, {"us/image": "raw/image"}, (), "left/arm").arguments()
+    node = rclpy.create_node(
+        "any", cli_args=words, use_global_arguments=False, automatically_declare_parameters_from_overrides=True
+    )
+    try:
+        found = {key: node.get_parameter(key).value for key in values}
+        assert {k: list(v) if hasattr(v, "typecode") else v for k, v in found.items()} == values
+        assert node.get_fully_qualified_name() == "/left/arm/fusion"
+        assert node.resolve_topic_name("us/image") == "/left/arm/raw/image"
+    finally:
+        node.destroy_node()
+
+
+def test_the_graph_needs_no_ros() -> None:
+    """Launch files read it before anything of ROS's client library is there."""
+    import subprocess
+
+    code = (
+        "import sys; import usreg.nodes.graph as g; g.nodes('phantom', g.Options()); sys.exit('rclpy' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
