@@ -140,12 +140,12 @@ def test_each_launch_file_under_the_real_launch_system(top: Path, kind: str) -> 
     from launch.launch_description_sources import PythonLaunchDescriptionSource
     from launch_ros.actions import Node
 
-    description = PythonLaunchDescriptionSource(str(top / "launch" / f"{kind}.launch.py")).get_launch_description(None)
+    context = launch.LaunchContext()
+    source = PythonLaunchDescriptionSource(str(top / "launch" / f"{kind}.launch.py"))
+    description = source.get_launch_description(context)
     arguments = {a.name: a.description for a in description.get_launch_arguments()}
     assert {"namespace", "system", "params_file", "log_level", "rviz", "network", "record"} <= arguments.keys()
     assert all(arguments.values())
-    context = launch.LaunchContext()
-    context.launch_configurations.update({a.name: "" for a in description.get_launch_arguments()})
     for argument in description.get_launch_arguments():
         argument.execute(context)
     context.launch_configurations["bag"] = "phantom"
