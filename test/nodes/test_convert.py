@@ -304,3 +304,11 @@ def test_outlines_become_few_markers_in_their_frames() -> None:
     assert markers["target"].points[0].x == pytest.approx(0.01)
     assert markers["liver"].scale.x == pytest.approx(0.002)
     assert len({(m.ns, m.id) for m in markers.values()}) == 3
+
+
+def test_transforms_made_together_equal_those_made_singly(generator: torch.Generator) -> None:
+    poses = se3.exp(torch.randn(5, 6, dtype=torch.float64, generator=generator))
+    names = [f"link_{i}" for i in range(6)]
+    together = convert.transforms_to_msgs(poses, 3.5, names[:-1], names[1:])
+    singly = [convert.transform_to_msg(p, 3.5, a, b) for p, a, b in zip(poses, names, names[1:], strict=False)]
+    assert together == singly

@@ -212,8 +212,7 @@ class ArmTrackingNode(Stage):
         self._links_s = max(self._links_s, stamp_s)
         names = self.arm.link_names
         steps = se3.inverse(world_T_links[:-1]) @ world_T_links[1:]
-        rows = zip(steps, names, names[1:], strict=False)
-        self.broadcaster.sendTransform([convert.transform_to_msg(p, stamp, a, b) for p, a, b in rows])
+        self.broadcaster.sendTransform(convert.transforms_to_msgs(steps, stamp, names[:-1], names[1:]))
 
     def reset(self) -> None:
         """Time jumped back."""

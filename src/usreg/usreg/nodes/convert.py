@@ -195,6 +195,24 @@ def transform_to_msg(parent_T_child: Tensor, stamp: Time | float, parent: str, c
     return TransformStamped(header=header(stamp, parent), child_frame_id=child, transform=body)
 
 
+def transforms_to_msgs(
+    parent_T_child: Tensor, stamp: Time | float, parents: Sequence[str], children: Sequence[str]
+) -> list[TransformStamped]:
+    """One TransformStamped for each of (N, 4, 4), mm; the quaternions are made together."""
+    quaternions = rotation.to_quat_xyzw(parent_T_child[:, :3, :3]).tolist()
+    shifts = (parent_T_child[:, :3, 3] / MM).tolist()
+    return [
+        TransformStamped(
+            header=header(stamp, parent),
+            child_frame_id=child,
+            transform=Transform(
+                translation=Vector3(x=t[0], y=t[1], z=t[2]), rotation=Quaternion(x=q[0], y=q[1], z=q[2], w=q[3])
+            ),
+        )
+        for t, q, parent, child in zip(shifts, quaternions, parents, children, strict=True)
+    ]
+
+
 def transform_from_msg(message: TransformStamped) -> Tensor:
     """parent_T_child (4, 4) float64, mm.
 

@@ -51,7 +51,7 @@ class FusionNodeConfig:
         outline_period_s: how often outlines of organs and the target are sent again.
     """
 
-    wait_s: float = 0.25
+    wait_s: float = 0.1
     organ_step_mm: float = 6.0
     line_mm: float = 1.0
     outline_period_s: float = 1.0
@@ -109,7 +109,7 @@ class FusionNode(LifecycleStage):
             qos.subscription(self, PointStamped, "target", self.guarded(self.on_target), "result"),
         ]
         outline = self.steady_timer(self.config.outline_period_s, self.send_outlines)
-        self._beats = [self.steady_timer(0.05, self.show_overdue), outline]
+        self._beats = [self.steady_timer(0.02, self.show_overdue), outline]
 
     def _listen(self, kind: Any, topic: str, part: str, profile: str) -> Any:
         def on_message(message: Any) -> None:
