@@ -12,6 +12,7 @@ import torch
 from usreg.errors import ConfigError
 from usreg.geometry import se3
 from usreg.registration import covariance as cov
+from usreg.registration import noise
 from usreg.registration.gate import GateConfig, contrast, refusal
 from usreg.registration.pyramid import volume_level
 from usreg.registration.scene import build_scene
@@ -65,9 +66,9 @@ def test_white_noise_has_cells_of_one_sample_and_blurred_noise_larger_ones(gener
     white = torch.randn(120, 140, generator=generator, dtype=torch.float64)
     blurred = torch.nn.functional.avg_pool2d(white[None, None], 3, 1, 1)[0, 0].numpy()
     white, known = white.numpy(), np.ones((120, 140), np.bool_)
-    shape = cov.padded((120, 140), (1.0, 1.0))
-    assert cov.noise_spectrum(white, known, (1.0, 1.0), shape)[1] == pytest.approx(1.0, abs=0.5)
-    assert cov.noise_spectrum(blurred, known, (1.0, 1.0), shape)[1] == pytest.approx(9.0, rel=0.25)
+    shape = noise.padded((120, 140), (1.0, 1.0))
+    assert noise.noise_spectrum(white, known, (1.0, 1.0), shape)[1] == pytest.approx(1.0, abs=0.5)
+    assert noise.noise_spectrum(blurred, known, (1.0, 1.0), shape)[1] == pytest.approx(9.0, rel=0.25)
 
 
 def test_the_spectrum_gives_the_sum_over_pairs_of_samples(generator: torch.Generator) -> None:
@@ -77,8 +78,8 @@ def test_the_spectrum_gives_the_sum_over_pairs_of_samples(generator: torch.Gener
     residual = residual + residual.roll(1, 1) + residual.roll(1, 0)
     residual = residual - residual.mean()
     j = torch.randn(h, w, generator=generator, dtype=torch.float64)
-    shape = cov.padded((h, w), (1.0, 1.0))
-    found, _ = cov.noise_spectrum(residual.numpy(), np.ones((h, w), np.bool_), (1.0, 1.0), shape)
+    shape = noise.padded((h, w), (1.0, 1.0))
+    found, _ = noise.noise_spectrum(residual.numpy(), np.ones((h, w), np.bool_), (1.0, 1.0), shape)
     spectrum = torch.from_numpy(found)
     f = torch.fft.rfft2(j, s=shape)
     by_spectrum = float((f.abs() ** 2 * spectrum).sum() / math.prod(shape))
@@ -130,3 +131,23 @@ def test_distinct_optima_are_apart(bench) -> None:  # type: ignore[no-untyped-de
     scene = build_scene((bench.frame(),), [volume_level(bench.volume, 4.0)], [4.0])
     shifts = torch.tensor([[0.0, 0, 0], [0.5, 0, 0], [5.0, 0, 0], [5.5, 0, 0]], dtype=torch.float64)
     assert distinct(scene, se3.translation(shifts), torch.tensor([0.5, 0.6, 0.7, 0.4]), 3) == [2, 1]
+
+
+def test_parts_that_disagree_are_noticed_and_noise_is_not(generator: torch.Generator) -> None:
+    jacobian = torch.randn(6, 120, 140, generator=generator, dtype=torch.float64).numpy()
+    residual = torch.randn(120, 140, generator=generator, dtype=torch.float64).numpy()
+    spread = np.einsum("ahw,bhw->ab", jacobian, jacobian)
+    alone = noise.disagreement(residual, jacobian, spread, 120.0 * 140.0, (1.0, 1.0))
+    assert 1.0 <= alone < 1.3
+    wanted = np.where(np.arange(140) < 70, 0.5, -0.5)  # left and right half want opposite shifts
+    torn = noise.disagreement(residual + wanted * jacobian[0], jacobian, spread, 120.0 * 140.0, (1.0, 1.0))
+    assert torn > 3.0 * alone
+    assert noise.disagreement(residual, jacobian, spread, 500.0, (1.0, 1.0)) == 1.0
+
+
+def test_tiles_cover_the_image_once(generator: torch.Generator) -> None:
+    jacobian, residual = np.ones((6, 23, 31)), np.ones((23, 31))
+    whole = noise.tile_products(residual, jacobian, 1000, 1000)
+    assert np.allclose(whole, 713.0**2 * np.ones((6, 6)) * 1.0)
+    single = noise.tile_products(residual, jacobian, 1, 1)
+    assert np.allclose(single, 713.0 * np.ones((6, 6)))

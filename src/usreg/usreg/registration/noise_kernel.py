@@ -64,3 +64,29 @@ def spectral_products(real, imaginary, weight):
                 total += weight[i] * (real[a, i] * real[b, i] + imaginary[a, i] * imaginary[b, i])
             out[a, b] = out[b, a] = total
     return out
+
+
+@njit()
+def tile_products(residual, jacobian, height, width):
+    """Sum over tiles of s s', (6, 6), s = sum over the tile of Jacobian times residual; mean of four grids of tiles.
+
+    Args:
+        residual: (h, w) and jacobian: (6, h, w), zero where not known. height, width: of a tile, samples.
+    """
+    h, w = residual.shape
+    out = np.zeros((6, 6))
+    for grid in range(4):
+        top, left = (grid // 2) * (height // 2), (grid % 2) * (width // 2)
+        across = (w + left) // width + 1
+        sums = np.zeros(((h + top) // height + 1) * across * 6).reshape(-1, 6)
+        for r in range(h):
+            for c in range(w):
+                if residual[r, c] != 0.0:
+                    tile = (r + top) // height * across + (c + left) // width
+                    for a in range(6):
+                        sums[tile, a] += jacobian[a, r, c] * residual[r, c]
+        for tile in range(len(sums)):
+            for a in range(6):
+                for b in range(6):
+                    out[a, b] += 0.25 * sums[tile, a] * sums[tile, b]
+    return out

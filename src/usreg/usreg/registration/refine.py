@@ -20,6 +20,7 @@ from . import covariance as cov
 from .gate import GateConfig, refusal
 from .levenberg import LevenbergConfig
 from .maximise import Climbed, climb_compiled
+from .noise import frame_noise
 from .pyramid import VolumeLevel, volume_level
 from .scene import Scene, build_scene
 from .search import common_scores, promising
@@ -166,7 +167,7 @@ class Refine:
         return self._judge(problem, scene, optima[best], rival)
 
     def _judge(self, problem: Problem, scene: Scene, optimum: _Optimum, rival: float | None) -> Estimate:
-        noises = [cov.frame_noise(scene.volumes[-1], v, optimum.ct_T_ref) for v in scene.views[-1]]
+        noises = [frame_noise(scene.volumes[-1], v, optimum.ct_T_ref) for v in scene.views[-1]]
         in_ref = cov.ref_covariance(noises)
         structure = float(scene.measure(self.config.structure_level, optimum.ct_T_ref[None]).score)
         sigma = cov.point_sigma_mm(in_ref, scene.points_ref)
