@@ -14,7 +14,7 @@ from usreg.geometry import se3
 from usreg.geometry.plane import PlaneGeometry, PlaneGrid
 from usreg.registration.itk import Itk, ItkConfig, from_euler, to_euler
 
-QUICK = ItkConfig(iterations=60, shrink=(2,), smoothing_mm=(2.0,))
+QUICK = ItkConfig(iterations=40, shrink=(3,), smoothing_mm=(2.0,))
 
 
 def straight(tracked):  # type: ignore[no-untyped-def]

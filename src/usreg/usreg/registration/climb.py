@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from ..compiled import njit
 from .kernel import BLOCK, CHANNELS, gram, sample_block
+from .normal import LEAST_SAMPLES
 
 Array = npt.NDArray[Any]
 
@@ -84,15 +85,19 @@ def _solve(matrix, damping, right, out):
 
 @njit()
 def _add_frame(sums, adjoint, gradient, matrix):
-    """Add a frame's gradient and Gauss-Newton matrix, times its samples (`normal.ncc_normal`); score times samples."""
+    """Add a frame's gradient and Gauss-Newton matrix of NCC, times its samples; returns score times samples.
+
+    With centred f, m: score = f.m / |f||m|; d(m/|m|) = (I - m m' / |m|^2) J / |m| (see `similarity.NccResidual`), mask
+    frozen. Score -1 with hardly a sample, 0 without contrast.
+    """
     n = sums[0, 0]
-    if n <= 8.0:
+    if n <= LEAST_SAMPLES:
         return -n
     mean_f, mean_m = sums[0, 1] / n, sums[0, 2] / n
     vf, vm = sums[1, 1] - n * mean_f * mean_f, sums[2, 2] - n * mean_m * mean_m
     tiny = 1e-9 * (sums[1, 1] + sums[2, 2]) + 1e-12
     if vf <= tiny or vm <= tiny:
-        return -n
+        return 0.0
     sf, sm = np.sqrt(vf), np.sqrt(vm)
     score = (sums[1, 2] - n * mean_f * mean_m) / (sf * sm)
     g, jm, h = np.empty(6), np.empty(6), np.empty((6, 6))

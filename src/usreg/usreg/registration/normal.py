@@ -10,8 +10,11 @@ from torch import Tensor
 
 from ..data.types import TrackedFrame
 from ..geometry import se3
+from ..similarity import LeastSquares, NccResidual, Similarity, ncc
 from .pyramid import FrameLevel, VolumeLevel, frame_level
-from .twin import moments
+from .twin import sample_plane
+
+LEAST_SAMPLES = 8  # a frame with fewer has no score
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,47 +73,52 @@ def plane_matrices(index_T_ct: Tensor, ct_T_centre: Tensor) -> tuple[Tensor, Ten
     return m[:, :3, [0, 1, 3]].contiguous(), m[:, :3, :3].transpose(-1, -2).to(torch.float32).contiguous()
 
 
-def normal_equations(volume: VolumeLevel, frames: list[View], ct_T_ref: Tensor) -> Normal:
-    """Score, gradient and Gauss-Newton matrix at poses (B, 4, 4) of the reference frame: the reference in torch.
+def normal_equations(
+    volume: VolumeLevel,
+    frames: list[View],
+    ct_T_ref: Tensor,
+    similarity: Similarity = ncc,
+    form: LeastSquares | None = None,
+) -> Normal:
+    """Score, gradient and Gauss-Newton matrix at poses (B, 4, 4) of the reference frame, in torch.
 
-    The compiled way is `maximise.evaluate`.
+    For any similarity with a least-squares form; for NCC this is the reference of the compiled `maximise.evaluate`.
     """
+    form = form or NccResidual()
     parts, weights = [], []
     for view in frames:
-        planes, axes = plane_matrices(volume.index_T_ct, ct_T_ref @ view.ref_T_centre)
-        sums = moments(volume.data, planes, axes, view.level.x_mm, view.level.y_mm, view.level.value)
-        parts.append(ncc_normal(sums, view))
-        weights.append(sums[:, 0, 0])
+        value, jacobian, known = sampled(volume, view, ct_T_ref)
+        parts.append(_frame_normal(view, value, jacobian, known, similarity, form))
+        weights.append(known.sum(1).double())
     return parts[0] if len(parts) == 1 else _combine(parts, torch.stack(weights))
 
 
-def ncc_normal(sums: Tensor, view: View) -> Normal:
-    """Masked NCC from moments (B, 9, 9): normalised residual with its rank-one projection.
+def sampled(volume: VolumeLevel, view: View, ct_T_ref: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Moving values (B, N), their derivatives by the twist (B, N, 6) in image axes about the centre, known (B, N)."""
+    planes, axes = plane_matrices(volume.index_T_ct, ct_T_ref @ view.ref_T_centre)
+    x, y = view.level.x_mm, view.level.y_mm
+    value, gradient = sample_plane(volume.data, planes, x, y)
+    gx, gy, gz = (gradient @ axes.transpose(-1, -2)).unbind(-1)
+    jacobian = torch.stack([gx, gy, gz, y * gz, -x * gz, x * gy - y * gx], -1)
+    known = torch.isfinite(value)
+    zero = torch.zeros((), dtype=value.dtype)
+    return torch.where(known, value, zero).double(), torch.where(known[..., None], jacobian, zero).double(), known
 
-    With centred f, m: score = f.m / |f||m|; d(m/|m|) = (I - m m' / |m|^2) J / |m|, mask frozen. Score -1 where there is
-    no contrast or hardly a sample.
-    """
-    n = sums[:, 0, 0].clamp_min(1.0)
-    mean = sums[:, 0, 1:] / n[:, None]
-    c = sums[:, 1:, 1:] - n[:, None, None] * mean[:, :, None] * mean[:, None, :]
-    vf, vm = c[:, 0, 0], c[:, 1, 1]
-    tiny = 1e-9 * (sums[:, 1, 1] + sums[:, 2, 2]) + 1e-12
-    fine = (vf > tiny) & (vm > tiny) & (sums[:, 0, 0] > 8)
-    sf, sm = vf.clamp_min(1e-12).sqrt(), vm.clamp_min(1e-12).sqrt()
-    score = c[:, 0, 1] / (sf * sm)
-    jf, jm, jj = c[:, 0, 2:] / sf[:, None], c[:, 1, 2:] / sm[:, None], c[:, 2:, 2:]
-    gradient = (jf - score[:, None] * jm) / sm[:, None]
-    matrix = (jj - jm[:, :, None] * jm[:, None, :]) / vm.clamp_min(1e-12)[:, None, None]
+
+def _frame_normal(
+    view: View, value: Tensor, jacobian: Tensor, known: Tensor, similarity: Similarity, form: LeastSquares
+) -> Normal:
+    """One frame's equations in reference axes; score -1 where hardly a sample is known."""
+    seen = known.sum(1) > LEAST_SAMPLES
+    mask = (known | ~seen[:, None])[:, None, None]  # what is not seen still needs a mask to compute with
+    fixed = view.level.value.double().expand_as(value)[:, None, None]
+    moving = value[:, None, None]
+    matrix, right = form(fixed, moving, mask).normal_equations(jacobian)
     a = se3.adjoint(se3.inverse(view.ref_T_centre))
-    gradient, matrix = gradient @ a, a.T @ matrix @ a
-    overlap = sums[:, 0, 0] / max(1, view.level.value.numel())
-    zero = torch.zeros_like(score)
-    return Normal(
-        torch.where(fine, score, zero - 1),
-        torch.where(fine[:, None], gradient, zero[:, None]),
-        torch.where(fine[:, None, None], matrix, zero[:, None, None]),
-        overlap,
-    )
+    score = torch.where(seen, similarity(fixed, moving, mask), -torch.ones(len(value), dtype=torch.float64))
+    weight = seen.double()[:, None]
+    overlap = known.sum(1).double() / max(1, known.shape[1])
+    return Normal(score, -(right @ a) * weight, (a.T @ matrix @ a) * weight[..., None], overlap)
 
 
 def _combine(parts: list[Normal], samples: Tensor) -> Normal:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kernel's twin in torch: slower, on any device, and the reference of the parity test."""
+"""The sampling of the kernel in torch: slower, on any device, and the reference of the parity tests."""
 
 from __future__ import annotations
 
@@ -41,15 +41,3 @@ def sample_plane(volume: Tensor, planes: Tensor, x: Tensor, y: Tensor) -> tuple[
     value = c[0] + fw * (c[1] - c[0])
     gradient = torch.stack([h[0] + fw * (h[1] - h[0]), e[0] + fw * (e[1] - e[0]), c[1] - c[0]], -1)
     return torch.where(inside, value, torch.full_like(value, torch.nan)), gradient
-
-
-def moments(volume: Tensor, planes: Tensor, axes: Tensor, x: Tensor, y: Tensor, fixed: Tensor) -> Tensor:
-    """Moments (B, 9, 9) float64: see `kernel.moments`."""
-    value, gradient = sample_plane(volume, planes, x, y)
-    known = torch.isfinite(value)
-    g = gradient @ axes.to(gradient.dtype).transpose(-1, -2)
-    gx, gy, gz = g.unbind(-1)
-    turned = (y * gz, -x * gz, x * gy - y * gx)
-    channels = torch.stack([torch.ones_like(value), fixed.expand_as(value), value, gx, gy, gz, *turned], 1)
-    channels = torch.where(known[:, None], channels, torch.zeros_like(channels)).to(torch.float64)
-    return channels @ channels.transpose(-1, -2)
