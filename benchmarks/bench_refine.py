@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Refinement on the real liver sweep: accuracy from near and far starts, and time beside SimpleITK in the same run.
 
-The volume is made from the even frames, the odd ones are registered. The parameters were chosen with seeds 1 to 3; the
+The volume is made from the even frames, the odd ones are registered; the last of them, 79, lies beyond the volume for two
+thirds of its area and is to be refused. The parameters were chosen with seeds 1 to 3; the
 figures are those of seed 0.
 """
 
@@ -97,7 +98,7 @@ def liver(folder: Path, spacing_mm: float) -> tuple[Volume, list[TrackedFrame]]:
     cal = read_calibration(folder / "liver_sweep_device_set.xml", image_size=size)
     frames = tracked_frames(recording, cal)
     volume = reconstruct(frames[0:79:2], ReconstructionConfig(spacing_mm))
-    return volume, [f for f in frames[1:79:2] if f is not None]
+    return volume, [f for f in frames[1:80:2] if f is not None]
 
 
 def accuracy(
@@ -161,7 +162,7 @@ def peers(
 
 
 def kernel_rate(tracked: TrackedFrame, volume: Volume, repeats: int = 200) -> dict[str, Any]:
-    """Time of one sample of the compiled kernel on one thread, and what of it is memory, sampling and sums.
+    """Best time of one sample of the compiled kernel on one thread, and what of it is memory, sampling and sums.
 
     The same work with all samples in one place has no cache misses; the sums alone are the 45 products of 9 channels.
     """
@@ -179,22 +180,22 @@ def kernel_rate(tracked: TrackedFrame, volume: Volume, repeats: int = 200) -> di
     nanoseconds = 1e9 / count
     return {
         "samples": count,
-        "ns_per_sample": nanoseconds * _median_s(lambda: evaluate(level, [view], poses), repeats),
-        "ns_without_cache_misses": nanoseconds * _median_s(
+        "ns_per_sample": nanoseconds * _best_s(lambda: evaluate(level, [view], poses), repeats),
+        "ns_without_cache_misses": nanoseconds * _best_s(
             lambda: evaluate(level, [replace(view, level=here)], poses), repeats
         ),
-        "ns_of_sums": 1e9 / (16 * kernel.BLOCK) * _median_s(sums, repeats),
+        "ns_of_sums": 1e9 / (16 * kernel.BLOCK) * _best_s(sums, repeats),
     }
 
 
-def _median_s(work: Callable[[], None], repeats: int) -> float:
+def _best_s(work: Callable[[], None], repeats: int) -> float:
     work()
     times = []
     for _ in range(repeats):
         begin = time.perf_counter()
         work()
         times.append(time.perf_counter() - begin)
-    return statistics.median(times)
+    return min(times)
 
 
 def judge(result: dict[str, Any]) -> None:
