@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from ..acquisition.video import VideoSource
 from ..data.types import Frame, ImageGeometry
 from ..errors import ConfigError, TimeError, UsregError
 from . import convert, parameters, qos
-from .base import Stage, run_node
+from .base import Stage, leave, run_node
 from .pairs import StampPairs
 
 
@@ -169,4 +168,4 @@ class AcquisitionNode(Stage):
 
 def main(args: list[str] | None = None) -> None:
     """Entry point."""
-    sys.exit(run_node(AcquisitionNode, args))
+    leave(run_node(AcquisitionNode, args))

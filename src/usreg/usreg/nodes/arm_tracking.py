@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import deque
 from dataclasses import dataclass, field, replace
@@ -25,7 +24,7 @@ from ..geometry import se3
 from ..kinematics.arm import Arm, PoseConfig, load_arm
 from ..tracking import JointBuffer, JointBufferConfig, PoseBuffer, PoseBufferConfig, Tracker
 from . import convert, parameters, qos, tf
-from .base import Stage, run_node
+from .base import Stage, leave, run_node
 
 LINKS_PERIOD_S = 0.1
 
@@ -224,4 +223,4 @@ class ArmTrackingNode(Stage):
 
 def main(args: list[str] | None = None) -> None:
     """Entry point."""
-    sys.exit(run_node(ArmTrackingNode, args))
+    leave(run_node(ArmTrackingNode, args))

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -32,7 +31,7 @@ from ..fusion import (
     textured_plane,
 )
 from . import convert, parameters, qos
-from .base import LifecycleStage, run_node
+from .base import LifecycleStage, leave, run_node
 from .pairs import StampPairs
 from .volume import VolumeConfig, load_volume
 from .worker import NewestWorker
@@ -260,4 +259,4 @@ def _frame(found: dict[str, Any]) -> Frame:
 
 def main(args: list[str] | None = None) -> None:
     """Entry point."""
-    sys.exit(run_node(FusionNode, args))
+    leave(run_node(FusionNode, args))

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 import traceback
@@ -20,7 +19,7 @@ from tf2_msgs.msg import TFMessage
 from ..data.bags import BagReader, RawMessage, latched
 from ..errors import ConfigError, FileFormatError, UsregError
 from . import parameters, qos, tf
-from .base import Stage, run_node
+from .base import Stage, leave, run_node
 from .player_config import PlayerConfig, check_type, stamp_ns
 from .topics import TOPICS, message_class, relative
 
@@ -301,4 +300,4 @@ class PlayerNode(Stage):
 
 def main(args: list[str] | None = None) -> None:
     """Entry point."""
-    sys.exit(run_node(PlayerNode, args))
+    leave(run_node(PlayerNode, args))

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from ..data.bag_poses import RegistrationRecord
 from ..errors import LostError
 from ..smoothing import FilterConfig, NoSmoothing, PoseFilter
 from . import convert, parameters, qos, tf
-from .base import Stage, run_node
+from .base import Stage, leave, run_node
 
 
 @dataclass(frozen=True)
@@ -121,4 +120,4 @@ class PoseSmoothingNode(Stage):
 
 def main(args: list[str] | None = None) -> None:
     """Entry point."""
-    sys.exit(run_node(PoseSmoothingNode, args))
+    leave(run_node(PoseSmoothingNode, args))

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from std_srvs.srv import Trigger
 from ..config import check_range
 from ..errors import ConfigError, UsregError
 from . import parameters, qos
-from .base import Stage, run_node
+from .base import Stage, leave, run_node
 from .recording import Recording
 from .topics import ABSOLUTE, TOPICS, Topic, message_class
 
@@ -168,4 +167,4 @@ class RecorderNode(Stage):
 
 def main(args: list[str] | None = None) -> None:
     """Entry point."""
-    sys.exit(run_node(RecorderNode, args))
+    leave(run_node(RecorderNode, args))

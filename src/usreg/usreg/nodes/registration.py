@@ -7,7 +7,6 @@ is there also when the pose is lost; the pose that is shown comes from `pose_smo
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -28,7 +27,7 @@ from ..errors import ConfigError, GeometryError, LostError, NoOverlapError, Usre
 from ..registration.registrar import Registrar
 from ..smoothing import FilterConfig, NoSmoothing, PoseFilter, Prediction
 from . import convert, parameters, qos, start
-from .base import LifecycleStage, run_node
+from .base import LifecycleStage, leave, run_node
 from .pairs import StampPairs
 from .start import StartConfig
 from .volume import VolumeConfig, load_volume
@@ -318,4 +317,4 @@ def _status_of(error: UsregError) -> str:
 
 def main(args: list[str] | None = None) -> None:
     """Entry point."""
-    sys.exit(run_node(RegistrationNode, args))
+    leave(run_node(RegistrationNode, args))
