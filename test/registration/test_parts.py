@@ -14,6 +14,7 @@ from usreg.geometry import se3
 from usreg.registration import covariance as cov
 from usreg.registration import noise
 from usreg.registration.gate import GateConfig, contrast, refusal
+from usreg.registration.noise_kernel import trace_of_solve
 from usreg.registration.pyramid import volume_level
 from usreg.registration.scene import build_scene
 from usreg.registration.search import common_scores, distinct
@@ -151,3 +152,14 @@ def test_tiles_cover_the_image_once(generator: torch.Generator) -> None:
     assert np.allclose(whole, 713.0**2 * np.ones((6, 6)) * 1.0)
     single = noise.tile_products(residual, jacobian, 1, 1)
     assert np.allclose(single, 713.0 * np.ones((6, 6)))
+
+
+def test_trace_of_a_solution_equals_lapack_and_survives_an_unseen_direction() -> None:
+    rng = np.random.default_rng(3)
+    a, b, units = rng.normal(size=(6, 20)), rng.normal(size=(6, 20)), np.diag(10.0 ** rng.uniform(-3, 3, 6))
+    spread, scatter = units @ a @ a.T @ units, units @ b @ b.T @ units
+    exact = np.trace(np.linalg.solve(spread, scatter))
+    assert trace_of_solve(spread, scatter, 1e-9) == pytest.approx(exact, rel=1e-6)
+    spread[5], spread[:, 5], scatter[5], scatter[:, 5] = 0.0, 0.0, 0.0, 0.0
+    exact = np.trace(np.linalg.solve(spread[:5, :5], scatter[:5, :5]))
+    assert trace_of_solve(spread, scatter, 1e-9) == pytest.approx(exact, rel=1e-6)

@@ -24,12 +24,13 @@ from torch import Tensor
 
 from ..geometry import se3
 from .kernel import CHANNELS, samples
-from .noise_kernel import fit_residual, products, spectral_products, tile_products
+from .noise_kernel import fit_residual, products, spectral_products, tile_products, trace_of_solve
 from .normal import View, plane_matrices
 from .pyramid import VolumeLevel
 
 Array = npt.NDArray[Any]
 WINDOW_MM = 8.0  # lags beyond this are taken as independent
+RIDGE = 1e-9  # of a scaled matrix: directions without any information
 TILE_MM = 10.0
 LEAST_TILES = 12.0  # fewer say nothing about six directions
 QUANTUM = 1.0 / 12.0  # variance of rounding to whole grey values: no frame is more exact than that
@@ -70,7 +71,8 @@ def frame_noise(volume: VolumeLevel, view: View, ct_T_ref: Tensor) -> Noise:
     factor = disagreement(residual, jacobian, spread, float(known.sum()), spacing)
     variance = float((residual**2).sum() / max(1, known.sum()))
     a = se3.adjoint(se3.inverse(view.ref_T_centre))
-    in_ref = [a.T @ torch.from_numpy(m) @ a for m in (matrix, factor * spread)]
+    # copied: products of matrices end in other bits where the memory of numpy is aligned by chance
+    in_ref = [a.T @ torch.from_numpy(m).clone() @ a for m in (matrix, factor * spread)]
     return Noise(in_ref[0], in_ref[1], cell, variance + QUANTUM, weight, factor)
 
 
@@ -85,10 +87,8 @@ def disagreement(
     if tiles < LEAST_TILES:
         return 1.0
     sizes = [max(1, round(TILE_MM / mm)) for mm in reversed(spacing_mm)]
-    scatter = torch.from_numpy(tile_products(residual, jacobian, sizes[0], sizes[1]))
-    scale = torch.from_numpy(spread).diagonal().clamp_min(1e-30).rsqrt()
-    both = (scale[:, None] * torch.from_numpy(spread) * scale, scale[:, None] * scatter * scale)
-    ratio = torch.linalg.lstsq(both[0], both[1]).solution.trace() / 6.0
+    scatter = tile_products(residual, jacobian, sizes[0], sizes[1])
+    ratio = trace_of_solve(spread, scatter, RIDGE) / 6.0
     return max(1.0, float(ratio) * tiles / (tiles - 6.0))
 
 

@@ -90,3 +90,39 @@ def tile_products(residual, jacobian, height, width):
                 for b in range(6):
                     out[a, b] += 0.25 * sums[tile, a] * sums[tile, b]
     return out
+
+
+@njit()
+def trace_of_solve(spread, scatter, ridge):
+    """Trace of spread^-1 scatter, (6, 6) each, by Cholesky after scaling the diagonal of `spread` to 1.
+
+    Written out because LAPACK's result depends in its last bits on where its workspace happens to lie.
+
+    Args:
+        ridge: added to the scaled diagonal, so that directions which the image does not see do no harm.
+    """
+    n = spread.shape[0]
+    scale = np.zeros(n)
+    for i in range(n):
+        scale[i] = 1.0 / np.sqrt(max(spread[i, i], 1e-30))
+    lower = np.zeros((n, n))
+    for i in range(n):
+        for j in range(i + 1):
+            total = spread[i, j] * scale[i] * scale[j]
+            for k in range(j):
+                total -= lower[i, k] * lower[j, k]
+            lower[i, j] = np.sqrt(max(total + ridge, ridge)) if i == j else total / lower[j, j]
+    trace = 0.0
+    x = np.zeros(n)
+    for c in range(n):
+        for i in range(n):
+            x[i] = scatter[i, c] * scale[i] * scale[c]
+            for k in range(i):
+                x[i] -= lower[i, k] * x[k]
+            x[i] /= lower[i, i]
+        for i in range(n - 1, -1, -1):
+            for k in range(i + 1, n):
+                x[i] -= lower[k, i] * x[k]
+            x[i] /= lower[i, i]
+        trace += x[c]
+    return trace
