@@ -10,7 +10,7 @@ ARGS ?=
 
 .PHONY: help build demo test bench clean
 help:
-	@echo "make demo    set up everything (once) and run the phantom session"
+	@echo "make demo    set up everything (once), run the phantom session, report in build/demo"
 	@echo "make test    set up everything (once) and run all tests          [ARGS=arguments of pytest]"
 	@echo "make bench   run every benchmark; tables here, JSON in build/bench"
 	@echo "make build   set up only: .venv with pinned packages, colcon build"
@@ -22,7 +22,7 @@ build:
 	@PYTHON='$(PYTHON)' TORCH='$(TORCH)' tools/setup.sh
 
 demo: build
-	@.venv/bin/usreg run phantom
+	@.venv/bin/usreg run phantom --report build/demo
 
 test: build
 	@tools/in_env.sh python -m pytest $(ARGS)
