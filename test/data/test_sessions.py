@@ -62,7 +62,7 @@ def write_bag(path, frames=10, latency_s=0.03, rate=15.0, joints=100.0):
             bag.write("/us/image", log, encode_image(stamp, image(i)))
             if not i % 2:
                 bag.write("/us/geometry", log + 10, encode_geometry(stamp, GEOMETRY))
-            bag.write("/truth", round(stamp * 1e9), encode_transforms([transform(stamp, "ct")]))
+            bag.write("/truth/tf", round(stamp * 1e9), encode_transforms([transform(stamp, "ct")]))
         for k in range(int(frames / rate * joints) + 2):
             stamp = 1 + k / joints
             bag.write("/joint_states", round(stamp * 1e9), encode_joints(stamp, ["a"], [0.1 * k]))

@@ -86,7 +86,7 @@ class TopicNames:
     joints: str = "/joint_states"
     tf: str = "/tf"
     tf_static: str = "/tf_static"
-    truth: str = "/truth"
+    truth: str = "/truth/tf"
 
     def __post_init__(self) -> None:
         names = tuple(to_mapping(self).values())
@@ -102,6 +102,9 @@ class SessionConfig:
         bag: folder or file of the recording.
         volume: the pre-procedural volume. modality: "CT", "MR", "US" or "".
         labels: a label volume; label_names: names by value.
+        volumes: further volumes in the same physical frame, file by name ("ct").
+        landmarks: points in the volume's frame at which errors are reported (`data/landmarks.py`).
+        sweep: a second bag: the 3D sweep from which the volume was reconstructed.
         initial: where registration begins; None: it waits for `registration/initialize`.
         pose_source: "joints" (the arm's kinematics give the pose) or "tf" (the bag's TF does).
         arm, probe: names in config/arms and config/probes, or files inside the folder.
@@ -109,6 +112,7 @@ class SessionConfig:
         latency_applied_s: already subtracted from the stamps in the bag, for the record.
         seed: of every draw in a replay.
         system: registration system; options: its options.
+        smoothing: keys of the pose filter that differ from its defaults.
         truth: whether the bag holds the truth.
     """
 
@@ -117,6 +121,9 @@ class SessionConfig:
     modality: Literal["", "CT", "MR", "US"] = ""
     labels: str = ""
     label_names: dict[str, str] = field(default_factory=dict)
+    volumes: dict[str, str] = field(default_factory=dict)
+    landmarks: str = ""
+    sweep: str = ""
     initial: InitialPose | None = None
     pose_source: Literal["joints", "tf"] = "joints"
     arm: str = ""
@@ -126,6 +133,7 @@ class SessionConfig:
     seed: int = 0
     system: str = "intensity"
     options: dict[str, Any] = field(default_factory=dict)
+    smoothing: dict[str, Any] = field(default_factory=dict)
     frames: FrameNames = field(default_factory=FrameNames)
     topics: TopicNames = field(default_factory=TopicNames)
     truth: bool = False
@@ -162,6 +170,21 @@ class Session:
     def labels_path(self) -> Path | None:
         """The label volume, or None."""
         return self._optional(self.config.labels, "labels")
+
+    @property
+    def landmarks_path(self) -> Path | None:
+        """The landmarks, or None."""
+        return self._optional(self.config.landmarks, "landmarks")
+
+    @property
+    def sweep_path(self) -> Path | None:
+        """The bag of the 3D sweep, or None."""
+        return self._optional(self.config.sweep, "sweep")
+
+    @property
+    def volume_paths(self) -> dict[str, Path]:
+        """Further volumes by name."""
+        return {name: inside(self.folder, file, f"volumes.{name}") for name, file in self.config.volumes.items()}
 
     @property
     def calibration_path(self) -> Path | None:
@@ -212,6 +235,7 @@ def read_session(path: str | Path) -> Session:
     named = {
         "bag": session.bag_path, "volume": session.volume_path, "labels": session.labels_path,
         "calibration": session.calibration_path, "arm": session.arm_path, "probe": session.probe_path,
+        "landmarks": session.landmarks_path, "sweep": session.sweep_path, **session.volume_paths,
     }  # fmt: skip
     for what, file in named.items():
         if file is not None and not file.exists():
@@ -229,7 +253,7 @@ def write_session(folder: str | Path, config: SessionConfig) -> Session:
     """
     folder = Path(folder)
     session = Session(folder, config)
-    for what in ("bag", "volume", "labels", "calibration"):
+    for what in ("bag", "volume", "labels", "calibration", "landmarks", "sweep"):
         if getattr(config, what):
             inside(folder, getattr(config, what), what)
     partial = folder / f".{FILE_NAME}.partial"
