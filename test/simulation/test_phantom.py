@@ -13,7 +13,7 @@ from usreg.geometry import se3
 from usreg.simulation import PhantomConfig, make_phantom
 from usreg.simulation.arms import body_T_probe, ct_T_body
 from usreg.simulation.phantom import LABELS, skin_mm
-from usreg.simulation.scanner import Scanner, ScannerConfig
+from usreg.simulation.simple_scanner import Scanner, ScannerConfig
 from usreg.simulation.session import image_in_probe
 from usreg.simulation.tissue import smooth_field, speckle_db
 

@@ -21,7 +21,7 @@ from ..data.sessions import FrameNames, TopicNames
 from ..geometry import se3
 from ..geometry.sector import SectorGeometry
 from ..kinematics import Arm
-from .scanner import Scanner
+from .simple_scanner import Scanner
 
 JOINT_LATENCY_NS = 500_000
 FRAMES, TOPICS = FrameNames(), TopicNames()

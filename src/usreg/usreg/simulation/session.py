@@ -26,7 +26,7 @@ from ..kinematics import Arm, load_arm
 from .arms import body_T_probe, check_speed, ct_T_body, follow
 from .phantom import PhantomConfig, make_phantom
 from .recording import Recording, Statics, write_recording
-from .scanner import Scanner, ScannerConfig
+from .simple_scanner import Scanner, ScannerConfig
 
 log = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
