@@ -67,7 +67,7 @@ def depth_profile(image: Tensor, geometry: SectorGeometry, step_mm: float = 2.0)
     count = np.bincount(which)
     mean: Array = (np.bincount(which, pixels[mask]) / np.maximum(count, 1)).astype(np.float64)
     full = count > 0
-    depths: Array = (np.arange(len(count))[full] + 0.5) * step_mm
+    depths: Array = (np.flatnonzero(full).astype(np.float64) + 0.5) * step_mm
     return depths, mean[full]
 
 
