@@ -33,14 +33,21 @@ class DhRow:
 
 @dataclass(frozen=True)
 class JointRow:
-    """A joint with its origin in the link before and its axis, as a URDF has it."""
+    """A joint with its origin in the link before and its axis, as a URDF has it.
+
+    Args:
+        limit_deg, velocity_deg_s: of joints that turn. limit_mm, velocity_mm_s: of prismatic joints, which slide along
+        their axis; a library position of theirs is in mm.
+    """
 
     xyz_mm: Vector3 = (0.0, 0.0, 0.0)
     rpy_deg: Vector3 = (0.0, 0.0, 0.0)
     axis: Vector3 = (0.0, 0.0, 1.0)
-    type: Literal["revolute", "continuous"] = "revolute"
+    type: Literal["revolute", "continuous", "prismatic"] = "revolute"
     limit_deg: tuple[float, float] = (-180.0, 180.0)
     velocity_deg_s: float = math.inf
+    limit_mm: tuple[float, float] = (-100.0, 100.0)
+    velocity_mm_s: float = math.inf
 
 
 def rpy_pose(xyz_mm: Sequence[float], rpy_rad: Sequence[float]) -> Tensor:
@@ -50,12 +57,19 @@ def rpy_pose(xyz_mm: Sequence[float], rpy_rad: Sequence[float]) -> Tensor:
     return se3.from_parts(r, torch.tensor(list(xyz_mm), dtype=torch.float64))
 
 
-def limits_from_deg(rows: Sequence[DhRow | JointRow]) -> JointLimits:
-    """Limits of rows in radians; continuous joints have none."""
-    free = [getattr(r, "type", "revolute") == "continuous" for r in rows]
-    lower = tuple(-math.inf if f else math.radians(r.limit_deg[0]) for r, f in zip(rows, free, strict=True))
-    upper = tuple(math.inf if f else math.radians(r.limit_deg[1]) for r, f in zip(rows, free, strict=True))
-    return JointLimits(lower, upper, tuple(math.radians(r.velocity_deg_s) for r in rows))
+def limits_of_rows(rows: Sequence[DhRow | JointRow]) -> JointLimits:
+    """Limits of rows in radians (mm for prismatic joints); continuous joints have none."""
+    lower, upper, velocity = zip(*(_limits(row) for row in rows), strict=True)
+    return JointLimits(lower, upper, velocity)
+
+
+def _limits(row: DhRow | JointRow) -> tuple[float, float, float]:
+    if isinstance(row, JointRow) and row.type == "prismatic":
+        return *row.limit_mm, row.velocity_mm_s
+    speed = math.radians(row.velocity_deg_s)
+    if isinstance(row, JointRow) and row.type == "continuous":
+        return -math.inf, math.inf, speed
+    return math.radians(row.limit_deg[0]), math.radians(row.limit_deg[1]), speed
 
 
 def chain_from_dh(rows: Sequence[DhRow], joint_names: Sequence[str], link_names: Sequence[str]) -> Chain:
@@ -65,7 +79,7 @@ def chain_from_dh(rows: Sequence[DhRow], joint_names: Sequence[str], link_names:
     tails = [rpy_pose((r.a_mm, 0, r.d_mm), (math.radians(r.alpha_deg), 0, 0)) for r in rows]
     axes = torch.tensor([[0.0, 0.0, 1.0]] * len(rows), dtype=torch.float64)
     kinds = cast("tuple[JointKind, ...]", ("revolute",) * len(rows))
-    names, links, limits = tuple(joint_names), tuple(link_names), limits_from_deg(rows)
+    names, links, limits = tuple(joint_names), tuple(link_names), limits_of_rows(rows)
     return Chain(names, links, kinds, torch.stack(origins), axes, se3.identity(), limits, torch.stack(tails))
 
 
@@ -77,7 +91,7 @@ def chain_from_joints(
     origins = torch.stack([rpy_pose(r.xyz_mm, [math.radians(a) for a in r.rpy_deg]) for r in rows])
     axes = torch.stack([unit_axis(r.axis) for r in rows])
     kinds = cast("tuple[JointKind, ...]", tuple(r.type for r in rows))
-    return Chain(tuple(joint_names), tuple(link_names), kinds, origins, axes, tip, limits_from_deg(rows))
+    return Chain(tuple(joint_names), tuple(link_names), kinds, origins, axes, tip, limits_of_rows(rows))
 
 
 def unit_axis(axis: Sequence[float]) -> Tensor:

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where every point of a body is at a time: organs move rigidly, the tissue between them follows smoothly.
+
+`ct` is the body at rest, `bed` the same frame fixed in the room: p_bed = p_ct + u(p_ct, t).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..errors import ConfigError, GeometryError, ShapeError
+from ..geometry import rotation, se3
+from .body.types import ORGANS, Body
+from .breathing import Breathing, BreathingConfig
+from .motion_kernels import displace_many, undo
+from .motion_lattice import Lattice, build_lattice
+from .motion_unfold import State, determinant, unfold
+
+# Organ -> its way down, its way to the front and its turn, relative to the liver's (TG-76, tables 1 and 2: kidneys and
+# spleen move nearly as far as the liver, and less to the front); the axis it turns about.
+ORGAN_SHARES = {
+    "liver": (1.0, 1.0, 1.0, (0.9, 0.3, 0.3)),
+    "kidney_right": (0.9, 0.6, 0.7, (0.9, 0.2, 0.4)),
+    "kidney_left": (0.85, 0.6, 0.7, (0.9, -0.2, -0.4)),
+    "spleen": (0.9, 0.7, 0.8, (0.8, -0.3, -0.5)),
+    "pancreas": (0.85, 0.6, 0.5, (1.0, 0.0, 0.0)),
+}
+SHARE_SPREAD = 0.03  # of an organ's share from patient to patient; more would tear organs that touch
+DEEPEST, SHALLOWEST = 1.4, -0.6  # levels at which nothing may fold: a deep breath, a cough
+RESIDUAL_MM = 0.01  # |reference + u(reference) - point| that the inverse reaches
+
+
+class Motion(Protocol):
+    """How a body moves; all points in mm along the axes of `ct`."""
+
+    def displacement(self, points: NDArray[Any], t_s: float) -> NDArray[Any]:
+        """u (N, 3) of reference points (N, 3) of `ct`."""
+
+    def reference(self, points: NDArray[Any], t_s: float) -> NDArray[Any]:
+        """Reference points (N, 3) of `ct` that are at points (N, 3) of `bed`."""
+
+    def bed_T_organ(self, organ: str, t_s: float) -> Tensor:
+        """Rigid motion (4, 4) float64 of an organ of ORGANS."""
+
+
+class Still:
+    """A body that does not move: a phantom."""
+
+    def displacement(self, points: NDArray[Any], t_s: float) -> NDArray[Any]:
+        """Zeros (N, 3)."""
+        return np.zeros_like(_checked(points))
+
+    def reference(self, points: NDArray[Any], t_s: float) -> NDArray[Any]:
+        """The points themselves."""
+        return _checked(points).copy()
+
+    def bed_T_organ(self, organ: str, t_s: float) -> Tensor:
+        """Identity."""
+        return se3.identity()
+
+
+class BreathingMotion:
+    """A body that breathes.
+
+    Inside the liver u is exactly its rigid motion (unless deformation is on), and so it is inside other organs farther
+    than a cell of the lattice from the liver. Viscera follow the nearest organs and fade with the distance. The inner
+    side of the wall slides along: motion towards the feet ends within a few mm, motion across the wall fades
+    towards the skin, which keeps still (but for `belly_share`).
+
+    Args:
+        body: at rest; any grid. config: how it breathes. seed: of the cycles and of the shares of the organs.
+
+    Raises:
+        ConfigError: the body has none of the organs.
+    """
+
+    def __init__(self, body: Body, config: BreathingConfig | None = None, seed: int = 0) -> None:
+        self.config = config or BreathingConfig()
+        self.breathing = Breathing(self.config, seed)
+        self.lattice: Lattice = build_lattice(body, self.config, seed)
+        if not self.lattice.organs:
+            raise ConfigError(f"the body has none of the organs {list(ORGANS)}: nothing in it breathes")
+        rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, 7))))
+        self._spread = {name: 1.0 + SHARE_SPREAD * float(rng.uniform(-1, 1)) for name in ORGANS}
+        self._spread["liver"] = 1.0
+        unfold(self.lattice, [self._state_at(level, level) for level in (DEEPEST, SHALLOWEST)])
+
+    def displacement(self, points: NDArray[Any], t_s: float) -> NDArray[Any]:
+        """u (N, 3) of reference points (N, 3), in the points' type."""
+        points = _checked(points)
+        out = np.empty_like(points)
+        displace_many(points, *self._state(t_s), out)
+        return out
+
+    def reference(self, points: NDArray[Any], t_s: float) -> NDArray[Any]:
+        """Reference points of `points` (N, 3) of `bed`: fixed point iterations to a residual of RESIDUAL_MM.
+
+        Raises:
+            GeometryError: the motion folds there, so that no single reference exists.
+        """
+        points = _checked(points)
+        out = np.empty_like(points)
+        worst = undo(points, *self._state(t_s), RESIDUAL_MM, out)
+        if worst > 0.05:
+            raise GeometryError(f"the motion at {t_s:.3f} s cannot be undone within 0.05 mm (left: {worst:.3f} mm): "
+                                "choose a smaller si_mm")  # fmt: skip
+        return out
+
+    def bed_T_organ(self, organ: str, t_s: float) -> Tensor:
+        """Rigid motion (4, 4) float64 of an organ.
+
+        Raises:
+            ConfigError: the body has no such organ.
+        """
+        if organ not in self.lattice.organs:
+            raise ConfigError(f"the body has no organ '{organ}' that breathes; it has {list(self.lattice.organs)}")
+        centre = torch.from_numpy(self.lattice.centroids[self.lattice.organs.index(organ)])
+        c, (down, front, turn, axis) = self.config, ORGAN_SHARES[organ]
+        spread = self._spread[organ]
+        now, later = self.breathing.level(t_s), self.breathing.level(t_s - self.config.lag_s)
+        return self._at_levels(organ, now, later)
+
+    def _at_levels(self, organ: str, now: float, later: float) -> Tensor:
+        c, (down, front, turn, axis) = self.config, ORGAN_SHARES[organ]
+        centre = torch.from_numpy(self.lattice.centroids[self.lattice.organs.index(organ)])
+        spread = self._spread[organ]
+        way = spread * c.si_mm
+        shift = torch.tensor([-c.lr_share * way * later, -c.ap_share * way * front * later, -way * down * now],
+                             dtype=torch.float64)  # fmt: skip
+        unit = torch.tensor(axis, dtype=torch.float64)
+        angle = math.radians(c.rotation_deg) * turn * spread * (0.5 * now + 0.5 * later)
+        moved = se3.from_parts(rotation.exp(angle * unit / unit.norm()), shift)
+        return se3.translation(centre) @ moved @ se3.translation(-centre)
+
+    def jacobian_determinant(self, t_s: float) -> NDArray[np.float64]:
+        """det(1 + grad u) at the middle of every cell of the lattice, flat: where it is not above zero the body folds."""
+        return determinant(self.lattice.cell_centres(), self._state(t_s))
+
+    def _state(self, t_s: float) -> State:
+        """What the kernels need: the lattice and, per organ, M with u = M (p, 1)."""
+        if not math.isfinite(t_s):
+            raise GeometryError(f"the time of a motion is {t_s}: it must be finite")
+        return self._state_at(self.breathing.level(t_s), self.breathing.level(t_s - self.config.lag_s))
+
+    def _state_at(self, now: float, later: float) -> State:
+        lattice = self.lattice
+        moves = np.stack([self._at_levels(name, now, later).numpy()[:3] for name in lattice.organs])
+        moves[:, :, :3] -= np.eye(3)
+        bend = 0.5 * (now + later) * self.config.deformation_mm
+        return lattice.origin_mm, 1.0 / lattice.step_mm, lattice.weights, lattice.bend, lattice.cells, moves, bend
+
+
+def _checked(points: NDArray[Any]) -> NDArray[Any]:
+    if points.ndim != 2 or points.shape[1] != 3 or points.dtype not in (np.float32, np.float64):
+        raise ShapeError(f"points are (N, 3) float32 or float64, got {points.shape} {points.dtype}")
+    return np.ascontiguousarray(points)
