@@ -33,12 +33,12 @@ def at_depth(geometry: SectorGeometry, depth_mm: float) -> SectorGeometry:
     pixel = math.ceil(pixel * 1000) / 1000
     apex = ((width - 1) * pixel / 2 - (left + right) / 2, MARGIN_PX * pixel - top)
     plane = PlaneGrid(height, width, ((pixel, 0.0), (0.0, pixel)))
-    box = tuple(round(v, 6) for v in (apex[0] + left, apex[1] + top, apex[0] + right, apex[1] + bottom))
+    x0, y0, x1, y1 = (round(v, 6) for v in (apex[0] + left, apex[1] + top, apex[0] + right, apex[1] + bottom))
     far = depth_mm if geometry.kind == "linear" else near + depth_mm
     return replace(
         geometry, plane=plane, apex_mm=(round(apex[0], 6), round(apex[1], 6)), radius_mm=(near, far), depth_mm=depth_mm,
-        clip_mm=box,
-    )  # type: ignore[arg-type]  # fmt: skip
+        clip_mm=(x0, y0, x1, y1),
+    )  # fmt: skip
 
 
 def _extent(geometry: SectorGeometry, near: float, far: float) -> tuple[float, float, float, float]:
