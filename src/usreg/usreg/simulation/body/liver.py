@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The liver: the room under the right diaphragm, cut by its visceral surface; the gallbladder in its fossa; lesions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .frame import Frame
+from .great_vessels import porta_hepatis
+from .raster import Canvas
+from .shapes import Array, Field, Lattice, Points, ellipsoid, noise, smooth_max, spline, tube
+from .trunk import Trunk, dome_height
+
+LESIONS = ("lesion_hypoechoic", "lesion_hyperechoic", "lesion_cyst")
+
+
+@dataclass(frozen=True, eq=False)
+class Liver:
+    """Field of the liver, of the gallbladder, and the gallbladder's axis (N, 4) from its neck."""
+
+    field: Field
+    gallbladder: Field
+    gallbladder_axis: Points
+
+
+def build_liver(frame: Frame, trunk: Trunk, obstacles: Array) -> Liver:
+    """Liver and gallbladder.
+
+    Args:
+        obstacles: field on the trunk's lattice of what presses into the liver (kidney, aorta, spine), with its gap.
+
+    The visceral surface is moved until the volume is the drawn one.
+    """
+    rng, lattice = frame.rng(4), trunk.lattice
+    parts = _envelope(frame, trunk, obstacles, rng)
+    visceral = _visceral(frame, lattice, rng)
+    axis = _gallbladder_axis(frame, rng)
+    fossa = tube(lattice, axis + np.array([0, 0, 0, 1.5]))
+    bladder = tube(lattice, axis) + 0.6 * noise(lattice, 22.0, rng)
+
+    def at(offset: float) -> Field:
+        values = smooth_max(parts, visceral - offset, 9.0)
+        return Field(lattice, smooth_max(values, -fossa, 5.0))
+
+    low, high = -30.0, 45.0
+    for _ in range(8):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if at(middle).volume_ml() < frame.measures["liver_volume_ml"] else (low, middle)
+    return Liver(at(0.5 * (low + high)), Field(lattice, bladder.astype(np.float32)), axis)
+
+
+def _envelope(frame: Frame, trunk: Trunk, obstacles: Array, rng: np.random.Generator) -> Array:
+    """All bounds of the liver but its visceral surface."""
+    lattice = trunk.lattice
+    x, y, z = lattice.axes()
+    bottom = dome_height(frame) - frame.measures["liver_length_mm"]
+    values = smooth_max(trunk.under + 2.5, bottom - z + 0.10 * (x + 100.0) + 5.0 * noise(lattice, 60.0, rng), 14.0)
+    left = frame.measures["cavity_half_width_mm"] * rng.uniform(0.42, 0.66)
+    values = smooth_max(values, x - left - 0.25 * (z - frame.z("T10")) + 4.0 * noise(lattice, 50.0, rng), 22.0)
+    # Behind, the liver ends at the vena cava; to the right of it the bare area follows the diaphragm.
+    cava_y = frame.spine_front(z) - 0.7 * frame.measures["vena_cava_diameter_mm"] - 6.0
+    slope = 1.35 * 14.0 * np.log1p(np.exp(-(x + 44.0) / 14.0))
+    values = smooth_max(values, ((y - cava_y - slope) * 0.75).astype(np.float32), 10.0)
+    return smooth_max(values, -obstacles, 8.0)
+
+
+def _visceral(frame: Frame, lattice: Lattice, rng: np.random.Generator) -> Array:
+    """Below zero above the visceral surface: it faces to the left, back and down, hollowed by stomach and colon."""
+    x, y, z = lattice.axes()
+    p = porta_hepatis(frame)
+    normal = np.array([0.53, 0.46, -0.71]) + rng.uniform(-0.04, 0.04, 3)
+    normal /= np.linalg.norm(normal)
+    plane = normal[0] * (x - p[0]) + normal[1] * (y - p[1]) + normal[2] * (z - p[2])
+    stomach = 10.0 * np.exp(-(((x - 30.0) / 38.0) ** 2) - ((y - p[1]) / 45.0) ** 2 - ((z - p[2] - 25.0) / 45.0) ** 2)
+    notch = 7.0 * np.exp(-(((x - 12.0) / 6.0) ** 2)) * np.exp(-(((z - p[2]) / 40.0) ** 2))
+    hilum = 8.0 * np.exp(-(((x - p[0]) / 26.0) ** 2) - ((y - p[1]) / 14.0) ** 2 - ((z - p[2]) / 16.0) ** 2)
+    return (plane + stomach + notch + hilum + 3.5 * noise(lattice, 45.0, rng)).astype(np.float32)
+
+
+def _gallbladder_axis(frame: Frame, rng: np.random.Generator) -> Points:
+    """Pear along the visceral surface: neck at the porta, fundus in front below the liver's edge."""
+    length = frame.measures["gallbladder_length_mm"]
+    wide = length * rng.uniform(0.16, 0.20)
+    start = porta_hepatis(frame) + np.array([-9.0, -14.0, -13.0]) + rng.uniform(-2.0, 2.0, 3)
+    way = np.array([-0.36, -0.62, -0.62]) + rng.uniform(-0.06, 0.06, 3)
+    way *= (length - wide) / np.linalg.norm(way)
+    bend = np.array([-3.0, 3.0, -4.0])
+    rows = [(0.0, 0.24), (0.12, 0.36), (0.35, 0.72), (0.65, 1.0), (0.88, 0.95), (1.0, 0.85)]
+    return spline(np.array([(*(start + t * way + np.sin(np.pi * t) * bend), r * wide) for t, r in rows]))
+
+
+def put_lesions(canvas: Canvas, frame: Frame, liver: Liver, vessels: Points) -> dict[str, float]:
+    """Two to five lesions inside the liver, away from its surface and its large vessels (N, 8).
+
+    Returns:
+        Diameters by name ("lesion_1_diameter_mm").
+    """
+    rng, placed = frame.rng(6), []
+    thick = vessels[np.minimum(vessels[:, 6], vessels[:, 7]) > 2.2] if len(vessels) else vessels
+    middles = 0.5 * (thick[:, :3] + thick[:, 3:6])
+    box = liver_box(liver.field)
+    count, drawn = int(rng.integers(2, 6)), {}
+    for _ in range(4000):
+        if len(placed) == count:
+            break
+        centre, radius = rng.uniform(box[0], box[1]), float(rng.uniform(5.0, 15.0) ** 1.0)
+        deep = liver.field.at(centre[None])[0] < -(radius + 3.0)
+        clear = all(np.linalg.norm(centre - c) > radius + r + 8.0 for c, r in placed)
+        if deep and clear and (len(middles) == 0 or np.linalg.norm(middles - centre, axis=1).min() > radius + 5.0):
+            name = LESIONS[len(placed) % 3]
+            placed.append((centre, radius))
+            local = Lattice.around(centre - 1.6 * radius, centre + 1.6 * radius, 1.5)
+            values = ellipsoid(local, centre, radius * rng.uniform(0.8, 1.2, 3))
+            rough = 0.03 if name == "lesion_cyst" else 0.10
+            field = Field(local, (values + rough * radius * noise(local, 0.8 * radius, rng)).astype(np.float32))
+            canvas.put(field, name, ("liver", "portal_vein", "hepatic_vein"))
+            drawn[f"lesion_{len(placed)}_diameter_mm"] = 2 * radius
+    return drawn
+
+
+def liver_box(field: Field) -> tuple[Points, Points]:
+    """Corners of the box around a field's inside, mm."""
+    inside = np.argwhere(field.values < 0)[:, ::-1]
+    origin, step = np.array(field.lattice.origin_mm), field.lattice.step_mm
+    return origin + step * inside.min(axis=0), origin + step * inside.max(axis=0)

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Portal tree and hepatic veins inside the liver: grown by `tree`, gently bent, never touching one another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .frame import Frame
+from .great_vessels import GreatVessels
+from .liver import liver_box
+from .shapes import Field, Lattice, Points, noise
+from .tree import Tree, grow, segment_distance
+
+BEND_MM, BEND_SCALE_MM = 2.0, 26.0
+PIECE_MM = 6.0
+
+
+@dataclass(frozen=True, eq=False)
+class LiverVessels:
+    """Both trees as grown, and as tubes (N, 8) after bending and cutting into short pieces."""
+
+    portal: Tree
+    hepatic: Tree
+    portal_tubes: Points
+    hepatic_tubes: Points
+    warp: tuple[Field, Field, Field]
+
+    def bent(self, points: Points) -> Points:
+        """Points (N, 3) of the straight trees, moved as the tubes are."""
+        return points + np.stack([f.at(points) for f in self.warp], axis=1)
+
+
+def grow_liver_vessels(frame: Frame, liver: Field, great: GreatVessels, terminals: int) -> LiverVessels:
+    """Grow the portal tree, then the hepatic veins in the room between."""
+    rng = frame.rng(5)
+    low, high = liver_box(liver)
+    points = rng.uniform(low, high, (60000, 3))
+    points = points[liver.at(points) < -5.0]
+    half = len(points) // 2
+    portal = grow(
+        _portal_roots(great, liver), float(great.portal[-1, 3]) * 0.97, True, liver, points[:half], terminals,
+        np.empty((0, 8)),
+    )  # fmt: skip
+    roots, radius = _hepatic_roots(frame, great, liver)
+    hepatic = grow(roots, radius, True, liver, points[half:], terminals, portal.tubes())
+    hepatic = without_touching(hepatic, portal.tubes(), radius)
+    warp = _warp(liver, rng)
+    bent = LiverVessels(portal, hepatic, np.empty((0, 8)), np.empty((0, 8)), warp)
+    return LiverVessels(portal, hepatic, _pieces(bent, portal), _pieces(bent, hepatic), warp)
+
+
+def _portal_roots(great: GreatVessels, liver: Field) -> Points:
+    """The first segment goes on from the main portal vein into the right lobe."""
+    start = great.portal[-1, :3]
+    return np.array([[start, _deepest_towards(liver, start, np.array([-0.85, 0.15, 0.25]), 34.0)]])
+
+
+def _deepest_towards(liver: Field, start: Points, way: Points, length: float) -> Points:
+    """The end of a segment, turned slightly from its way if that lies deeper in the organ."""
+    way = way / np.linalg.norm(way)
+    sides = np.array([[x, y, z] for x in (-0.3, 0, 0.3) for y in (-0.3, 0, 0.3) for z in (-0.3, 0, 0.3)])
+    ways = way + sides
+    tips = start + length * ways / np.linalg.norm(ways, axis=1, keepdims=True)
+    return tips[int(np.argmin(liver.at(tips) + 3.0 * np.linalg.norm(sides, axis=1)))]
+
+
+def _hepatic_roots(frame: Frame, great: GreatVessels, liver: Field) -> tuple[Points, float]:
+    """Right, middle and left vein leave the vena cava just under the diaphragm; their common root radius."""
+    cava = great.cava
+    z = frame.z("T10", 6.0)
+    start = np.array([np.interp(z, cava[:, 2], cava[:, i]) for i in range(3)])
+    ways = np.array([[-0.85, 0.0, -0.45], [-0.45, -0.70, -0.55], [0.55, -0.75, -0.20]])
+    roots = [[start + 3.0 * w, _deepest_towards(liver, start, w, 36.0)] for w in ways]
+    return np.array(roots), frame.measures["hepatic_vein_diameter_mm"] / 2 * 3 ** (1 / 3)
+
+
+def without_touching(tree: Tree, others: Points, root_radius_mm: float) -> Tree:
+    """Cut off end branches that come within 1 mm of other tubes (N, 8); Murray's law then gives new radii."""
+    for _ in range(40):
+        hit = [
+            i for i, (a, b, r) in enumerate(zip(tree.start, tree.stop, tree.radius, strict=True))
+            if any(segment_distance(a, b, o[:3], o[3:6]) < r + max(o[6], o[7]) + 1.0 for o in others)
+        ]  # fmt: skip
+        if not hit:
+            return tree
+        tree = _without(tree, max(hit, key=lambda i: -tree.flow[i]), root_radius_mm)
+    return tree
+
+
+def _without(tree: Tree, index: int, root_radius_mm: float) -> Tree:
+    """The tree less one segment and all that lies beyond; a fork left with one branch stays as a bend."""
+    gone = {index}
+    for _ in range(len(tree.flow)):
+        more = {i for i, p in enumerate(tree.parent) if int(p) in gone} - gone
+        if not more:
+            break
+        gone |= more
+    flow, k = tree.flow.copy(), int(tree.parent[index])
+    while k >= 0:
+        flow[k] -= tree.flow[index]
+        k = int(tree.parent[k])
+    keep = np.array([i for i in range(len(flow)) if i not in gone and flow[i] > 0])
+    number = np.full(len(flow), -1)
+    number[keep] = np.arange(len(keep))
+    parent = np.where(tree.parent[keep] >= 0, number[tree.parent[keep]], -1)
+    unit = root_radius_mm / float(flow[keep][parent < 0].sum()) ** (1 / 3)
+    return Tree(tree.start[keep], tree.stop[keep], parent, flow[keep], unit * flow[keep] ** (1 / 3))
+
+
+def _warp(liver: Field, rng: np.random.Generator) -> tuple[Field, Field, Field]:
+    """A slow displacement that vanishes at the liver's surface: straight segments become gentle bends."""
+    low, high = liver_box(liver)
+    lattice = Lattice.around(low - 10, high + 10, 4.0)
+    axes = lattice.axes()
+    points = np.stack(np.meshgrid(axes[2], axes[1], axes[0], indexing="ij")[::-1], axis=-1).reshape(-1, 3)
+    weight = np.clip((-liver.at(points.astype(float)) - 3.0) / 12.0, 0.0, 1.0).reshape(lattice.size[::-1])
+    fields = [Field(lattice, (BEND_MM * weight * noise(lattice, BEND_SCALE_MM, rng)).astype(np.float32)) for _ in range(3)]
+    return fields[0], fields[1], fields[2]
+
+
+def _pieces(vessels: LiverVessels, tree: Tree) -> Points:
+    """Segments cut into pieces and bent; each narrows over its first piece from its parent's radius."""
+    rows = []
+    for i in range(len(tree.flow)):
+        a, b = tree.start[i], tree.stop[i]
+        n = max(1, int(np.ceil(np.linalg.norm(b - a) / PIECE_MM)))
+        points = vessels.bent(a + np.linspace(0.0, 1.0, n + 1)[:, None] * (b - a))
+        radii = np.full(n + 1, tree.radius[i])
+        rows += [(*points[k], *points[k + 1], radii[k], radii[k + 1]) for k in range(n)]
+    return np.array(rows)

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Layers of the trunk: skin, fat, muscular wall; the diaphragm, and the lungs that it bounds from below."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .frame import SKIN_MM, WIDEST_Y_MM, Frame, smoothstep
+from .raster import ANY, Canvas
+from .shapes import Array, Field, Lattice, ellipsoid, noise, smooth_max, smooth_min
+
+PLEURA_MM, DIAPHRAGM_MM = 1.5, 3.0
+
+
+@dataclass(frozen=True, eq=False)
+class Trunk:
+    """Fields of the layers on one lattice.
+
+    Args:
+        skin, wall, cavity: insides of the skin, of the fascia under the fat, and of the muscular wall.
+        under: the room under the diaphragm and inside the wall. dome: height above the diaphragm, mm.
+        margin_z: height (ny, nx) of the costal margin, where the diaphragm ends on the wall.
+    """
+
+    lattice: Lattice
+    skin: Array
+    wall: Array
+    cavity: Array
+    dome: Array
+    under: Array
+    rim: Array
+
+
+def build_trunk(frame: Frame) -> Trunk:
+    """The layers of a drawn body: super-ellipses, bent together by slow noise and each by a little of its own."""
+    lattice, rng = frame.lattice(), frame.rng(1)
+    x, _, z = lattice.axes()
+    common = 2.2 * noise(lattice, 70.0, rng)
+    furrow = 6.0 * np.exp(-((x / 13.0) ** 2)) * (lattice.axes()[1] > 0) + 0.0 * z
+    navel = ellipsoid(lattice, (2.0, -frame.depth_mm / 2, frame.z("L4", 16.0)), (9.0, 14.0, 8.0))
+    skin = smooth_max(frame.skin.field(lattice) + common + furrow, -navel, 12.0)
+    fat_waves = 0.06 * frame.fat_mm * noise(lattice, 55.0, rng)
+    wall = np.maximum(frame.wall.field(lattice) + common + 0.7 * furrow + fat_waves, skin + SKIN_MM + 2.0)
+    cavity = np.maximum(frame.cavity.field(lattice) + common + 0.8 * noise(lattice, 35.0, rng), wall + 6.0)
+    dome, rim = _dome(frame, lattice, cavity, rng)
+    under = smooth_max(dome, cavity + DIAPHRAGM_MM, 6.0)
+    return Trunk(lattice, skin, wall, cavity, dome, under, rim)
+
+
+def dome_height(frame: Frame) -> float:
+    """Top of the right dome, between T9 and T8 at the end of expiration."""
+    return frame.z("T9", -2.0)
+
+
+def _dome(frame: Frame, lattice: Lattice, cavity: Array, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Height above the diaphragm (about mm, below zero underneath), and height above the rim where it leaves the wall.
+
+    Two domes on a steep flank: the flank makes the costophrenic recess, a wedge of lung between it and the wall.
+    """
+    x, y, z = lattice.axes()
+    g, _ = frame.cavity.norm(x, y, z * 0 + np.float32(60.0))
+    g = g[:1]  # the flank follows the outline of the lower chest
+    s, w, d = frame.stature, frame.cavity.half_width_mm, frame.cavity.front_mm
+    right = 24.0 * np.exp(-(((x + 0.52 * w) / (0.42 * w)) ** 2) - ((y + 8.0) / (0.62 * d)) ** 2)
+    left = 15.0 * np.exp(-(((x - 0.50 * w) / (0.40 * w)) ** 2) - ((y - 2.0) / (0.60 * d)) ** 2)
+    crown = dome_height(frame) - 24.0 + right + left
+    front = smoothstep((WIDEST_Y_MM - y) / (0.95 * d)) * np.exp(-((x / (0.62 * w)) ** 2))
+    rim = s * (46.0 + 48.0 * front)
+    flank = np.maximum(1.0 - np.clip(g, 0.0, 1.0) ** 5, 0.0) ** 0.5
+    height = rim + (crown - rim) * flank + 1.8 * noise(lattice, 50.0, rng)[:1]
+    slope = np.sqrt(sum(c * c for c in np.gradient(height[0], lattice.step_mm)) + 1.0)
+    slope = np.minimum(slope, 6.0)
+    return ((z - height) / slope).astype(np.float32), (z - rim).astype(np.float32)
+
+
+def put_trunk(canvas: Canvas, frame: Frame, trunk: Trunk) -> None:
+    """Paint the layers from outside inwards, then lungs, heart and diaphragm into the room above it."""
+
+    def put(values: Array, structure: str, level_mm: float = 0.0, over: tuple[str, ...] = ANY) -> None:
+        canvas.put(Field(trunk.lattice, values), structure, over, level_mm, endless=True)
+
+    put(trunk.skin, "skin")
+    put(trunk.skin, "subcutaneous_fat", -SKIN_MM)
+    put(trunk.wall, "muscle")
+    put(trunk.cavity, "visceral_fat")
+    above = smooth_max(-trunk.dome, trunk.cavity + PLEURA_MM, 3.0)
+    middle = _mediastinum(frame, trunk.lattice)
+    lung = smooth_max(above, -middle, 8.0)
+    x = trunk.lattice.axes()[0] + 0.0 * lung
+    put(np.maximum(lung, x), "lung_right", over=("visceral_fat",))
+    put(np.maximum(lung, -x), "lung_left", over=("visceral_fat",))
+    put(np.maximum(_heart(frame, trunk.lattice), -trunk.dome + 1.0), "muscle", over=("visceral_fat", "lung_left"))
+    sheet = np.maximum(np.abs(trunk.dome + DIAPHRAGM_MM / 2) - DIAPHRAGM_MM / 2, trunk.cavity)
+    apposed = np.maximum(np.abs(trunk.cavity + DIAPHRAGM_MM / 2) - DIAPHRAGM_MM / 2, np.maximum(trunk.dome, -60.0 - trunk.rim))
+    put(np.minimum(sheet, apposed), "diaphragm", over=("visceral_fat", "lung_right", "lung_left"))
+
+
+def _mediastinum(frame: Frame, lattice: Lattice) -> Array:
+    """What the lungs leave free: spine, great vessels, heart with its fat, down to the central tendon."""
+    x, y, z = lattice.axes()
+    back = np.sqrt(((x - 4.0) / 30.0) ** 2 + ((y - frame.spine_y(z) + 12.0) / 34.0) ** 2) - 1.0
+    front = np.abs(x - 6.0) / 16.0 + (y + 0.25 * frame.depth_mm) / 40.0 - 1.0
+    column = smooth_min((25.0 * back).astype(np.float32), (14.0 * front + 0.0 * z).astype(np.float32), 14.0)
+    return smooth_min(column, _heart(frame, lattice) - 6.0, 10.0)
+
+
+def _heart(frame: Frame, lattice: Lattice) -> Array:
+    """The lower heart: it lies on the left of the central tendon."""
+    centre = (18.0, -0.21 * frame.depth_mm, frame.z("T8", 10.0))
+    turn = np.array([[0.80, -0.45, -0.40], [0.49, 0.87, 0.0], [0.35, -0.20, 0.92]])
+    return ellipsoid(lattice, centre, (62.0, 38.0, 42.0), turn)
