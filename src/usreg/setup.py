@@ -18,6 +18,7 @@ NODES = {
     "fusion": "fusion",
     "player": "player",
     "recorder": "recorder",
+    "simulator": "simulator",
 }
 
 

@@ -4,6 +4,7 @@
 import ast
 import importlib
 import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import yaml
 from usreg.errors import ConfigError, MissingFileError
 from usreg.nodes import graph
 
-FILES = ("phantom", "live", "replay")
+FILES = ("phantom", "volunteer", "live", "replay")
 
 
 def spec_of(kind: str, name: str, **options: Any) -> graph.NodeSpec:
@@ -35,6 +36,7 @@ def entry_points(top: Path) -> dict[str, str]:
 @pytest.mark.parametrize("kind", FILES)
 def test_every_node_is_an_entry_point(top: Path, kind: str) -> None:
     specs = graph.nodes(kind, graph.Options(bag="phantom", record="somewhere"))
+    assert graph.NodeSpec("simulator").module == entry_points(top)["simulator"]
     declared = entry_points(top)
     assert {spec.name: spec.module for spec in specs}.items() <= declared.items()
     assert ("player" in {spec.name for spec in specs}) == (kind != "live")
@@ -62,7 +64,7 @@ def test_one_authority_for_each_edge() -> None:
     assert "us_image" not in owned and "world" not in owned
 
 
-@pytest.mark.parametrize("kind", ["phantom", "replay"])
+@pytest.mark.parametrize("kind", ["phantom", "volunteer", "replay"])
 def test_recordings_run_by_their_clock_and_live_by_the_systems(kind: str) -> None:
     played = {s.name: s.parameters["use_sim_time"] for s in graph.nodes(kind, graph.Options(bag="phantom"))}
     assert played.pop("player") is False
@@ -96,12 +98,58 @@ def test_live_options_reach_the_nodes() -> None:
     [
         ("replay", {}, ConfigError),
         ("replay", {"bag": "no_such_session"}, MissingFileError),
-        ("volunteer", {}, ConfigError),
+        ("surgery", {}, ConfigError),
+        ("live", {"session": "no_such_session"}, MissingFileError),
     ],
 )
 def test_what_cannot_be_described_is_refused(kind: str, options: dict[str, str], error: type) -> None:
     with pytest.raises(error):
         graph.nodes(kind, graph.Options(**options))
+
+
+def test_each_kind_that_ships_plays_the_session_of_its_name(
+    top: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Volunteer's own folder: a copy of the phantom's under that name, in another share folder."""
+    shutil.copytree(top / "bags" / "phantom", tmp_path / "bags" / "volunteer")
+    shutil.copytree(top / "config", tmp_path / "config")
+    monkeypatch.setattr(graph, "share_dir", lambda: tmp_path)
+    player = spec_of("volunteer", "player").parameters
+    assert player["bag"] == str(tmp_path / "bags" / "volunteer" / "bag")
+    assert graph.session_name("volunteer", graph.Options(bag="mine")) == "mine"
+    assert graph.session_name("replay", graph.Options()) == ""
+    with pytest.raises(MissingFileError, match="volunteer"):
+        graph.nodes("phantom", graph.Options())
+
+
+def test_a_session_changes_the_filter_in_the_filters_types(top: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    shutil.copytree(top / "bags" / "phantom", folder)
+    changes = {"model": "constant_velocity", "acceleration_mm": [20, 30.5, 40], "max_prediction_s": 1}
+    content = yaml.safe_load((folder / "session.yaml").read_text(encoding="utf-8"))
+    (folder / "session.yaml").write_text(yaml.safe_dump(content | {"smoothing": changes}), encoding="utf-8")
+    found = spec_of("replay", "pose_smoothing", bag=str(folder)).parameters
+    values = {k.removeprefix("filter."): v for k, v in found.items() if k.startswith("filter.")}
+    assert values == {
+        "model": "constant_velocity", "acceleration_mm": [20.0, 30.5, 40.0], "max_prediction_s": 1.0,
+    }  # fmt: skip
+    assert all(isinstance(v, float) for v in values["acceleration_mm"])
+    (folder / "session.yaml").write_text(yaml.safe_dump(content | {"smoothing": {"modl": 1}}), encoding="utf-8")
+    with pytest.raises(ConfigError, match="modl"):
+        spec_of("replay", "pose_smoothing", bag=str(folder))
+
+
+def test_a_live_graph_takes_volume_start_and_arm_from_a_session() -> None:
+    options = {"session": "phantom", "image_topic": "raw/image", "geometry_topic": "raw/geometry"}
+    live, played = (
+        {s.name: s for s in graph.nodes(kind, graph.Options(**given))}
+        for kind, given in (("live", options), ("phantom", {}))
+    )
+    assert set(live) == set(played) - {"player"}
+    for name in live:
+        wanted = {k: v for k, v in played[name].parameters.items() if k != "use_sim_time"}
+        assert {k: v for k, v in live[name].parameters.items() if k != "use_sim_time"} == wanted
+    assert live["us_acquisition"].remappings == played["us_acquisition"].remappings
 
 
 def test_texts_become_options() -> None:

@@ -12,7 +12,7 @@ from usreg.data.sessions import Session
 from usreg.errors import CalibrationError, LostError, MissingFileError
 from usreg.kinematics import load_arm
 from usreg.replay import ReplayConfig, build_navigator, find_session, fixed_threads, replay_session, run_session
-from usreg.replay.build import session_calibration, session_volume
+from usreg.replay.build import session_calibrations, session_volume
 from usreg.replay.feed import JointFeed
 from usreg.smoothing import FilterConfig
 from usreg.tracking import JointBuffer
@@ -109,4 +109,4 @@ def test_what_is_missing_is_named(session):
         session_volume(replace(session, config=replace(session.config, volume="")))
     frames = replace(session.config.frames, image="camera")
     with pytest.raises(CalibrationError, match="camera"):
-        session_calibration(replace(session, config=replace(session.config, frames=frames)))
+        session_calibrations(replace(session, config=replace(session.config, frames=frames)))

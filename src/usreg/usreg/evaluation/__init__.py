@@ -2,6 +2,7 @@
 """How far off: errors of poses, consistency of covariances, summaries and reports."""
 
 from .consistency import Consistency, covariance_consistency, expected_error_mm, normalised_error
+from .landmarks import landmark_tre_mm, vessel_points
 from .metrics import PoseError, pose_error, sample_points, tre_mm
 from .report import Event, Snapshot, report_result, write_report
 from .result import dump_json, read_result, result_json
@@ -18,6 +19,7 @@ __all__ = [
     "covariance_consistency",
     "dump_json",
     "expected_error_mm",
+    "landmark_tre_mm",
     "normalised_error",
     "pose_error",
     "read_result",
@@ -28,5 +30,6 @@ __all__ = [
     "spread",
     "summarise",
     "tre_mm",
+    "vessel_points",
     "write_report",
 ]

@@ -43,7 +43,7 @@ def page(report: Report) -> str:
     rows = rows_of(report.result)
     summary = summarise(rows)
     parts = [
-        _section("Summary", _tiles(summary) + _table(summary)),
+        _section("Summary", _tiles(summary) + _shown(report.result) + _table(summary)),
         _section("Fused views", _pictures(report.pictures)),
         *_error_sections(rows, summary),
         _section("Estimated motion", figures.positions(report.trajectories) if report.trajectories else ""),
@@ -79,6 +79,12 @@ def _tiles(s: Summary) -> str:
             ("below 10 mm", _percent(s.success_10mm)),
             ("accepted above 5 mm", str(s.failures_among_accepted)),
         ]
+    if math.isfinite(s.landmark_tre_mm.mean):
+        tiles += [
+            ("mean TRE at the landmarks", _number(s.landmark_tre_mm.mean, " mm")),
+            ("worst", _number(s.landmark_tre_mm.max, " mm")),
+            ("accepted above 10 mm there", str(s.gross_among_accepted)),
+        ]
     if math.isfinite(s.nees_per_dof):
         tiles += [("NEES per dof", _number(s.nees_per_dof)), ("in 95 % ellipsoid", _percent(s.coverage_95))]
     if math.isfinite(s.median_seconds):
@@ -87,6 +93,20 @@ def _tiles(s: Summary) -> str:
         f'<div class="tile"><b>{escape(v)}</b><span class="soft">{escape(k)}</span></div>' for k, v in tiles
     )
     return f'<div class="tiles">{inside}</div>'
+
+
+def _shown(result: Mapping[str, Any]) -> str:
+    """Of a session: how often a pose was given out, and how far off it was at the landmarks."""
+    summary = result.get("summary", {})
+    share, smoothed = summary.get("output_share"), summary.get("smoothed_landmark_tre_mm") or {}
+    words = [] if share is None else [f"Output on {_percent(share)} of the frames."]
+    if smoothed.get("mean") is not None:
+        mean, worst = (_number(smoothed[k], " mm") for k in ("mean", "max"))
+        words.append(
+            f"Smoothed pose at the landmarks: mean {mean}, worst {worst}, against the true pose of the volume in the "
+            "room, so with the error of the tracking; the TRE in the image leaves that out."
+        )
+    return f"<p>{escape(' '.join(words))}</p>" if words else ""
 
 
 def _table(s: Summary) -> str:
@@ -99,6 +119,7 @@ def _table(s: Summary) -> str:
         ("translation / mm", s.translation_mm),
         ("rotation / degree", s.rotation_deg),
         ("out of plane / mm", s.out_of_plane_mm),
+        *([("landmarks, accepted / mm", s.landmark_tre_mm)] if math.isfinite(s.landmark_tre_mm.mean) else []),
     ]
     head = "<tr><th></th><th>mean</th><th>median</th><th>95th percentile</th><th>maximum</th></tr>"
     body = "".join(

@@ -16,6 +16,7 @@ from .consistency import expected_error_mm, from_squared, normalised_error
 from .metrics import pose_error, world_points
 
 FAILURE_MM = 5.0  # an accepted estimate with a larger TRE is a failure
+GROSS_MM = 10.0  # and one with a larger error at the landmarks may never be given out
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Row:
         status: of the session at that frame (TRACKING, LOST, ...); empty in a study of single frames.
         predicted_mm: error that the covariance predicts at the sample points.
         nees: squared error in units of the covariance, 6 degrees of freedom.
+        landmark_tre_mm: of the estimate, mean over the session's landmarks, against the true world_T_ct: the tracking's
+            error counts here, which the TRE in the image leaves out.
     """
 
     frame: int
@@ -48,6 +51,7 @@ class Row:
     overlap: float = math.nan
     predicted_mm: float = math.nan
     nees: float = math.nan
+    landmark_tre_mm: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class Summary:
     Args:
         success_2mm, success_5mm, success_10mm: share of rows with known truth that end below.
         failures_among_accepted: accepted rows above 5 mm.
+        landmark_tre_mm: of accepted rows. gross_among_accepted: accepted rows above 10 mm there.
         nees_per_dof, coverage_95: consistency of the covariances of accepted rows.
         median_seconds, p95_seconds: computing time.
     """
@@ -86,6 +91,8 @@ class Summary:
     success_5mm: float
     success_10mm: float
     failures_among_accepted: int
+    landmark_tre_mm: Spread
+    gross_among_accepted: int
     nees_per_dof: float
     coverage_95: float
     median_seconds: float
@@ -181,6 +188,8 @@ def summarise(rows: Sequence[Row]) -> Summary:
         success_5mm=below(5.0),
         success_10mm=below(10.0),
         failures_among_accepted=sum(r.final_tre_mm > FAILURE_MM for r in accepted),
+        landmark_tre_mm=spread([r.landmark_tre_mm for r in accepted]),
+        gross_among_accepted=sum(r.landmark_tre_mm > GROSS_MM for r in accepted),
         nees_per_dof=fit.nees_per_dof,
         coverage_95=fit.coverage_95,
         median_seconds=seconds.median,

@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from builtin_interfaces.msg import Time
@@ -18,11 +18,11 @@ from usreg_msgs.msg import UltrasoundGeometry
 
 from ..config import check_range
 from ..data.calibration import read_calibration
-from ..data.types import Calibration
-from ..errors import MissingTransformError, StalePoseError
+from ..data.types import Calibration, ImageGeometry
+from ..errors import CalibrationError, MissingTransformError, StalePoseError
 from ..geometry import se3
 from ..kinematics.arm import Arm, PoseConfig, load_arm
-from ..tracking import JointBuffer, JointBufferConfig, PoseBuffer, PoseBufferConfig, Tracker
+from ..tracking import JointBuffer, JointBufferConfig, PoseBuffer, PoseBufferConfig, Tracker, image_in_probe
 from . import convert, parameters, qos, tf
 from .base import Stage, leave, run_node
 
@@ -58,6 +58,15 @@ class TrackingNodeConfig:
         check_range("sample_period_s", self.sample_period_s, 0.0, 1.0)
 
 
+class Waiting(NamedTuple):
+    """A frame whose pose is due, and since when (steady clock)."""
+
+    stamp_s: float
+    stamp: Time
+    geometry: ImageGeometry
+    since: float
+
+
 class ArmTrackingNode(Stage):
     """See the module."""
 
@@ -68,10 +77,12 @@ class ArmTrackingNode(Stage):
         self.buffer = self._buffer()
         self.tracker: Tracker | None = None
         self.transforms = tf.make_buffer(self)
-        self.waiting: deque[tuple[float, Time, float]] = deque(maxlen=64)
+        self.waiting: deque[Waiting] = deque(maxlen=64)
         self.pose_out = qos.publisher(self, PoseWithCovarianceStamped, "us/pose", "result")
         self.broadcaster, self.statics = tf.TransformBroadcaster(self), tf.StaticTransformBroadcaster(self)
         self._links_s = 0.0
+        self._direct = False  # whether the image's place in the probe was told in one step
+        self._shown: Tensor | None = None  # what this node has told of it
         self._set_calibration()
         self._subscribe()
         self.steady_timer(0.05, self.flush)
@@ -108,7 +119,7 @@ class ArmTrackingNode(Stage):
         if self.config.calibration:
             calibration = read_calibration(self.config.calibration)
             rows.append((calibration.probe_T_image, frames.probe_frame, frames.image_frame))
-            self.tracker = Tracker(calibration, self.buffer)
+            self.tracker, self._shown = Tracker(calibration, self.buffer), calibration.probe_T_image
         messages = [convert.transform_to_msg(pose, now, parent, child) for pose, parent, child in rows]
         for message in messages:
             self.transforms.set_transform_static(message, "arm_tracking")
@@ -119,17 +130,31 @@ class ArmTrackingNode(Stage):
         """Statics of others; where the calibration is not given by a file, it is here."""
         for transform in message.transforms:
             self.transforms.set_transform_static(transform, "tf_static")
-        if not self.config.calibration:
-            self._calibrate()
+        if self.config.calibration or not message.transforms:
+            return
+        edge = (self.frames.probe_frame, self.frames.image_frame)
+        told = [t for t in message.transforms if (_name(t.header.frame_id), _name(t.child_frame_id)) == edge]
+        self._direct = self._direct or bool(told)
+        for transform in told:
+            self._calibrate(convert.stamp_to_s(transform.header.stamp), convert.transform_from_msg(transform))
+        if not self._direct:
+            self._calibrate_by_chain(max(convert.stamp_to_s(t.header.stamp) for t in message.transforms))
 
-    def _calibrate(self) -> None:
+    def _calibrate_by_chain(self, stamp_s: float) -> None:
         try:
             probe_T_image, _ = tf.pose(self.transforms, self.frames.probe_frame, self.frames.image_frame)
         except MissingTransformError:
             return  # another node's statics; frames that come before the calibration are refused with this reason
+        self._calibrate(stamp_s, probe_T_image)
+
+    def _calibrate(self, stamp_s: float, probe_T_image: Tensor) -> None:
+        """What holds for frames from a stamp on: a change of depth moves the image in the probe."""
         clean = se3.check_rigid(probe_T_image, "probe_T_image")
-        if self.tracker is None or not torch.equal(clean, self.tracker.calibration.probe_T_image):
-            self.tracker = Tracker(Calibration(clean, ((1.0, 0.0), (0.0, 1.0))), self.buffer)
+        since_s, calibration = stamp_s or self.now_s(), Calibration(clean, ((1.0, 0.0), (0.0, 1.0)))
+        if self.tracker is None:
+            self.tracker = Tracker(calibration, self.buffer, since_s)
+        elif not torch.equal(clean, self.tracker.calibration_at(since_s).probe_T_image):
+            self.tracker.recalibrate(since_s, calibration)
 
     def on_joints(self, message: JointState) -> None:
         """A joint state of the arm."""
@@ -166,29 +191,40 @@ class ArmTrackingNode(Stage):
 
     def on_geometry(self, message: UltrasoundGeometry) -> None:
         """A frame was taken: its pose is due."""
-        stamp_s = convert.stamp_to_s(message.header.stamp)
-        self.waiting.append((stamp_s, message.header.stamp, time.monotonic()))
+        stamp_s, geometry = convert.decode_geometry(message)
+        self.waiting.append(Waiting(stamp_s, message.header.stamp, geometry, time.monotonic()))
         self.flush()
 
     def flush(self) -> None:
         """Publish what has a pose at or after its stamp; refuse what waited too long."""
         while self.waiting:
-            stamp_s, stamp, since = self.waiting[0]
-            reached = self.buffer.newest_s >= stamp_s and self.tracker is not None
-            if not reached and time.monotonic() - since < self.config.hold_s:
+            frame = self.waiting[0]
+            reached = self.buffer.newest_s >= frame.stamp_s and self.tracker is not None
+            if not reached and time.monotonic() - frame.since < self.config.hold_s:
                 return
             self.waiting.popleft()
-            self.guarded(self._track)(stamp_s, stamp)
+            self.guarded(self._track)(frame.stamp_s, frame.stamp, frame.geometry)
 
-    def _track(self, stamp_s: float, stamp: Time) -> None:
+    def _track(self, stamp_s: float, stamp: Time, geometry: ImageGeometry) -> None:
         begin = time.perf_counter()
-        pose, covariance = self._pose_at(stamp_s)
+        pose, covariance = self._pose_at(stamp_s, geometry)
         self.pose_out.publish(convert.stamped_pose_to_msg(pose, covariance, stamp, self.frames.world_frame))
         self.diagnostics.state("OK")
         self.diagnostics.done(stamp_s, time.perf_counter() - begin)
         self._send_links(stamp_s, stamp)
+        if self._shown is not None and self.tracker is not None:
+            self._show(image_in_probe(self.tracker.calibration_at(stamp_s), geometry), stamp)
 
-    def _pose_at(self, stamp_s: float) -> tuple[Tensor, Tensor]:
+    def _show(self, probe_T_image: Tensor, stamp: Time) -> None:
+        """Tell TF where the image lies in the probe, where the depth and so the first pixel has changed."""
+        if self._shown is None or torch.equal(probe_T_image, self._shown):
+            return
+        self._shown, frames = probe_T_image, self.frames
+        message = convert.transform_to_msg(probe_T_image, stamp, frames.probe_frame, frames.image_frame)
+        self.transforms.set_transform_static(message, "arm_tracking")
+        self.statics.sendTransform([message])
+
+    def _pose_at(self, stamp_s: float, geometry: ImageGeometry) -> tuple[Tensor, Tensor]:
         if self.tracker is None:
             frames = self.frames
             raise MissingTransformError(
@@ -196,8 +232,8 @@ class ArmTrackingNode(Stage):
                 "publish it on /tf_static"
             )
         try:
-            return self.tracker.pose_at(stamp_s)
-        except StalePoseError as error:
+            return self.tracker.pose_at(stamp_s, geometry)
+        except (StalePoseError, CalibrationError) as error:
             self.diagnostics.state("ERROR", str(error))
             raise
 
@@ -219,6 +255,10 @@ class ArmTrackingNode(Stage):
         self.waiting.clear()
         self.transforms.clear()
         self._links_s = 0.0
+
+
+def _name(frame: str) -> str:
+    return frame.lstrip("/")
 
 
 def main(args: list[str] | None = None) -> None:

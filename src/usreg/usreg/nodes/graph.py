@@ -27,8 +27,10 @@ MODULES = {
     "fusion": "fusion",
     "player": "player",
     "recorder": "recorder",
+    "simulator": "simulator",
 }
-KINDS = ("phantom", "replay", "live")
+SHIPPED = ("phantom", "volunteer")  # kinds that play a session of the same name
+KINDS = (*SHIPPED, "replay", "live")
 ALWAYS = ("us_acquisition", "arm_tracking", "registration", "pose_smoothing", "fusion")
 # subscribers of the graph's own nodes, by topic: the player begins when they are there
 LISTENERS = {
@@ -63,10 +65,12 @@ class Options:
         params_file: further parameters, over config/nodes.yaml and the session.
         log_level: debug, info, warn or error.
         volume: live: path of the volume.
+        session: live: session whose volume, start, arm and calibration are used, for a simulator that streams it.
         modality: live: CT, MR, US or empty.
         source: live: topic, video or dicom.
         probe: live: name in config/probes or a file.
         image_topic: live: the driver's image topic.
+        geometry_topic: live: the driver's topic of image geometries, where no probe is named.
         device: live: index of the video device.
         file: live: video file or DICOM cine.
         pose_source: live: joints or tf.
@@ -87,10 +91,12 @@ class Options:
     params_file: str = ""
     log_level: str = "info"
     volume: str = ""
+    session: str = ""
     modality: str = ""
     source: str = "topic"
     probe: str = ""
     image_topic: str = "image_raw"
+    geometry_topic: str = "geometry_raw"
     device: int = 0
     file: str = ""
     pose_source: str = "joints"
@@ -143,7 +149,7 @@ def nodes(kind: str, options: Options) -> list[NodeSpec]:
     """The nodes of a session.
 
     Args:
-        kind: "phantom" (the session that ships), "replay" (a session's bag) or "live".
+        kind: "phantom" or "volunteer" (the sessions that ship), "replay" (a session's bag) or "live".
 
     Raises:
         ConfigError, MissingFileError: the session is not usable, or an option is missing.
@@ -153,9 +159,7 @@ def nodes(kind: str, options: Options) -> list[NodeSpec]:
     if kind == "live":
         parameters, remappings = _live(options)
     else:
-        parameters, remappings = _recorded(
-            replace(options, bag=options.bag or ("phantom" if kind == "phantom" else ""))
-        )
+        parameters, remappings = _recorded(replace(options, bag=session_name(kind, options)))
     names = [*ALWAYS, *(["player"] if kind != "live" else []), *(["recorder"] if options.record else [])]
     if options.record:
         parameters["recorder"] = {"bag": str(Path(options.record).absolute())}
@@ -167,6 +171,11 @@ def nodes(kind: str, options: Options) -> list[NodeSpec]:
         values = {k: v for k, v in values.items() if v not in ("", None) and v != []}
         made.append(NodeSpec(name, values, remappings.get(name, {}), files, options.namespace, options.log_level))
     return made
+
+
+def session_name(kind: str, options: Options) -> str:
+    """The session that is played: the one that was chosen, else the one that the kind stands for."""
+    return options.bag or (kind if kind in SHIPPED else "")
 
 
 def environment(network: bool = False) -> dict[str, str]:
@@ -191,14 +200,14 @@ def find_session(name: str) -> Any:
 
     if not name:
         raise ConfigError(
-            "no session is named: give the argument 'bag' (a session's folder, or one that ships: phantom)"
+            f"no session is named: give the argument 'bag' (a session's folder, or one that ships: {list(SHIPPED)})"
         )
     shipped = share_dir() / "bags" / name
     if Path(name).exists():
         return read_session(name)
     if len(Path(name).parts) == 1 and (shipped / FILE_NAME).is_file():
         return read_session(shipped)
-    raise MissingFileError(f"no session '{name}': give its folder, or the name of one that ships (phantom)")
+    raise MissingFileError(f"no session '{name}': give its folder, or the name of one that ships: {list(SHIPPED)}")
 
 
 def _recorded(options: Options) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, str]]]:
@@ -220,7 +229,7 @@ def _recorded(options: Options) -> tuple[dict[str, dict[str, Any]], dict[str, di
         "us_acquisition": {"latency_s": 0.0, "probe": _probe(session)},  # its stamps are those of acquisition
         "arm_tracking": tracking,
         "registration": registration,
-        "pose_smoothing": {},
+        "pose_smoothing": _filter(config.smoothing),
         "fusion": volume,
         "player": _player(session, options),
     }
@@ -229,6 +238,15 @@ def _recorded(options: Options) -> tuple[dict[str, dict[str, Any]], dict[str, di
     played = {_relative(old): new for old, new in raw.items() if _relative(old) != new}
     remappings = {"us_acquisition": {"image_raw": "raw/image", "geometry_raw": "raw/geometry"}, "player": played}
     return {name: common | values for name, values in parameters.items()}, remappings
+
+
+def _filter(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters of the filter that the session changes, in the types that they have there."""
+    from ..config import from_mapping, to_mapping
+    from ..smoothing import FilterConfig
+
+    values = to_mapping(from_mapping(FilterConfig, changes, "session.smoothing"))
+    return {f"filter.{key}": values[key] for key in changes}
 
 
 def _player(session: Any, options: Options) -> dict[str, Any]:
@@ -248,21 +266,29 @@ def _player(session: Any, options: Options) -> dict[str, Any]:
 
 
 def _live(options: Options) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, str]]]:
+    if options.session:
+        parameters, _ = _recorded(replace(options, bag=options.session))
+    else:
+        parameters = _of_drivers(options)
+    topics = {
+        "us_acquisition": {"image_raw": options.image_topic, "geometry_raw": options.geometry_topic},
+        "arm_tracking": {"joint_states": options.joint_topic},
+    }
+    remappings = {name: {old: new for old, new in pairs.items() if old != new} for name, pairs in topics.items()}
+    return parameters, remappings
+
+
+def _of_drivers(options: Options) -> dict[str, dict[str, Any]]:
     volume = {"volume": options.volume and str(Path(options.volume).absolute()), "modality": options.modality}
     file = options.file and str(Path(options.file).absolute())
-    acquisition = {"source": options.source, "probe": options.probe, "device": options.device, "file": file}
-    tracking = {"pose_source": options.pose_source, "arm": options.arm, "calibration": options.calibration}
-    parameters: dict[str, dict[str, Any]] = {
-        "us_acquisition": acquisition,
-        "arm_tracking": tracking,
+    return {
+        "us_acquisition": {"source": options.source, "probe": options.probe, "device": options.device, "file": file},
+        "arm_tracking": {
+            "pose_source": options.pose_source, "arm": options.arm, "calibration": options.calibration,
+        },
         "registration": {**volume, "system": options.system},
         "fusion": volume,
-    }
-    remappings = {
-        "us_acquisition": {"image_raw": options.image_topic} if options.image_topic != "image_raw" else {},
-        "arm_tracking": {"joint_states": options.joint_topic} if options.joint_topic != "joint_states" else {},
-    }
-    return parameters, remappings
+    }  # fmt: skip
 
 
 def _frames(session: Any) -> dict[str, Any]:

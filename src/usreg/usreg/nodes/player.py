@@ -6,7 +6,6 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from collections.abc import Iterator
 from typing import Any
 
 import rclpy
@@ -52,6 +51,8 @@ class PlayerNode(Stage):
         self.statics = tf.StaticTransformBroadcaster(self)
         self.bag = BagReader(self.config.bag, skip_damaged=True)
         self.outputs = self._make_outputs()
+        self._static_topics = [n for n in self.config.topics if n in self.bag.topics and n not in self.outputs]
+        self._told: dict[str, Any] = {}
         for topic in self.config.lockstep:
             self._listen(topic)
         self.create_service(SetBool, "player/pause", self.on_pause)
@@ -151,7 +152,10 @@ class PlayerNode(Stage):
         begin, first_ns = time.monotonic(), None
         with self._condition:
             self._sent, self._unanswered = 0, set()
-        for raw in self.bag.raw_messages(list(self.outputs)):
+        for raw in self.bag.raw_messages([*self.outputs, *self._static_topics]):
+            if first_ns is None and raw.topic in self._static_topics:
+                self._tell_statics(self._kept(self._transforms(raw.data)))
+                continue
             first_ns = raw.log_ns if first_ns is None else first_ns
             begin += self._hold(raw)
             self._tick_until(raw.log_ns, first_ns, begin)
@@ -201,6 +205,9 @@ class PlayerNode(Stage):
         self.clock_out.publish(Clock(clock=Time(nanoseconds=max(0, ns)).to_msg()))
 
     def _publish(self, raw: RawMessage) -> None:
+        if raw.topic in self._static_topics:
+            self._tell_statics(self._kept(self._transforms(raw.data)))
+            return
         is_frame = raw.topic == self.config.image_topic
         if is_frame:
             with self._condition:  # before it is out: an answer may be quick
@@ -232,14 +239,19 @@ class PlayerNode(Stage):
         return [t for t in message.transforms if t.child_frame_id.lstrip("/") not in self.config.owned_frames]
 
     def _send_statics(self) -> None:
-        """Every static transform of the bag at once: a subscriber that comes later gets them too."""
-        names = [n for n in self.config.topics if n in self.bag.topics and n not in self.outputs]
-        found = [t for raw in self._messages(names) for t in self._kept(self._transforms(raw.data))]
-        if found:
-            self.statics.sendTransform(found)
+        """The first static transform of each child at once, for who comes later too; changes follow at their time."""
+        first: dict[str, Any] = {}
+        for raw in self.bag.raw_messages(self._static_topics) if self._static_topics else ():
+            for transform in self._kept(self._transforms(raw.data)):
+                first.setdefault(transform.child_frame_id, transform)
+        self._tell_statics(list(first.values()))
 
-    def _messages(self, names: list[str]) -> Iterator[RawMessage]:
-        yield from self.bag.raw_messages(names) if names else ()
+    def _tell_statics(self, transforms: list[Any]) -> None:
+        """Publish static transforms that differ from what was told last."""
+        new = [t for t in transforms if self._told.get(t.child_frame_id) != t]
+        self._told.update({t.child_frame_id: t for t in new})
+        if new:
+            self.statics.sendTransform(new)
 
     def _wait_for_subscribers(self) -> None:
         end = time.monotonic() + self.config.wait_s
@@ -282,6 +294,7 @@ class PlayerNode(Stage):
             if not self._ending:
                 self._tick(first.log_ns)
                 self._wait(JUMP_PAUSE_S / 3)
+        self._send_statics()
 
     def _wait(self, seconds: float) -> None:
         """Sleep, unless the node ends or begins again."""

@@ -53,7 +53,7 @@ class PlayerConfig:
         check_range("settle_s", self.settle_s, 0.0, 60.0)
         if not self.bag:
             raise ConfigError("no bag is named: set the parameter 'bag'")
-        if any(topic.rstrip("/").endswith("/truth") for topic in ("/" + t for t in self.topics)):
+        if any("truth" in topic.split("/") for topic in self.topics):
             raise ConfigError("the truth is never played: no node may hear it; take it out of 'topics'")
         for entry in self.wait_for:
             if not entry.partition("=")[2].isdigit():

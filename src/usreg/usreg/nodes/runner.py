@@ -35,6 +35,7 @@ CLASSES = {
     "fusion": "FusionNode",
     "player": "PlayerNode",
     "recorder": "RecorderNode",
+    "simulator": "SimulatorNode",
 }
 
 
@@ -53,7 +54,7 @@ def run_session(
     """Run a session until it ends or Ctrl-C.
 
     Args:
-        kind: phantom, replay or live. bag: session to play.
+        kind: phantom, volunteer, replay or live. bag: session to play.
         report: called at the end with what was recorded and the session that was played.
         processes: "one" (a thread for registration, the rest in turn) or "many" (one for each node).
         arguments: further options as NAME:=VALUE, as `ros2 launch` takes them. more: the same as values.
@@ -77,7 +78,7 @@ def run_session(
         os.environ.update(graph.environment(network))
         code = (run_in_one if processes == "one" else run_in_many)(specs, say)
         if report is not None and code == 0:
-            report(Path(recording), graph.find_session(options.bag or "phantom"))
+            report(Path(recording), graph.find_session(graph.session_name(kind, options)))
     return code
 
 
@@ -106,7 +107,8 @@ def run_in_one(specs: list[graph.NodeSpec], say: Say) -> int:
     with ros_until_asked([]) as asked:
         executor, made = make_executor(), list[Any]()
         try:
-            for make in (*(partial(make_node, spec) for spec in specs), lambda: Monitor(say)):
+            makers: list[Callable[[], Any]] = [partial(make_node, spec) for spec in specs]
+            for make in (*makers, lambda: Monitor(say)):
                 made.append(make())
                 executor.add_node(made[-1])
             for node in made:

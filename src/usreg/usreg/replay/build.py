@@ -9,15 +9,19 @@ from pathlib import Path
 from torch import Tensor
 
 from ..acquisition.agreement import load_probe
+from ..config import from_mapping, to_mapping
 from ..data.bag_poses import decode_transforms
 from ..data.bag_reader import BagReader
 from ..data.calibration import read_calibration
+from ..data.landmarks import read_landmarks
+from ..data.ros_time import to_s
 from ..data.session_events import TransformEvent
 from ..data.sessions import FILE_NAME, Session, read_session
 from ..data.share import share_dir
 from ..data.types import Calibration, ImageGeometry, Volume
 from ..data.volumes import read_labels, read_volume, with_labels
 from ..errors import CalibrationError, MissingFileError
+from ..evaluation import vessel_points
 from ..fusion import Fuser, OverlayConfig
 from ..geometry import se3
 from ..kinematics import load_arm
@@ -72,8 +76,9 @@ def build_navigator(session: Session, config: ReplayConfig | None = None) -> tup
     feed = build_feed(session, config)
     system = config.system or session.config.system
     options = session.config.options if system == session.config.system else {}
-    smoother = PoseFilter(config.filter) if config.smoothing else NoSmoothing(config.filter)
-    tracker = Tracker(session_calibration(session), feed)
+    settings = session_filter(session, config.filter)
+    smoother = PoseFilter(settings) if config.smoothing else NoSmoothing(settings)
+    tracker = session_tracker(session, feed)
     navigator = Navigator(
         tracker, build_system(system, options), smoother, Fuser(config.overlay), session_volume(session)
     )
@@ -87,6 +92,33 @@ def build_feed(session: Session, config: ReplayConfig) -> Feed:
         return TransformFeed(session.config.frames.world, session.config.frames.probe, config.poses)
     assert session.arm_path is not None  # the session's own check
     return JointFeed(JointBuffer(load_arm(session.arm_path)))
+
+
+def session_filter(session: Session, base: FilterConfig) -> FilterConfig:
+    """The filter's configuration with what the session changes.
+
+    Raises:
+        ConfigError: an unknown key or a bad value in the session's `smoothing`.
+    """
+    return from_mapping(FilterConfig, to_mapping(base) | session.config.smoothing, "smoothing")
+
+
+def session_tracker(session: Session, feed: Feed) -> Tracker:
+    """A tracker whose calibration follows the session's.
+
+    Raises:
+        CalibrationError: there is none.
+    """
+    (since_s, first), *later = session_calibrations(session)
+    tracker = Tracker(first, feed, since_s)
+    for stamp_s, calibration in later:
+        tracker.recalibrate(stamp_s, calibration)
+    return tracker
+
+
+def session_landmarks(session: Session) -> Tensor | None:
+    """Points (N, 3), mm in the volume's frame, at which errors are reported; None where the session names none."""
+    return None if session.landmarks_path is None else vessel_points(read_landmarks(session.landmarks_path))
 
 
 def session_volume(session: Session) -> Volume:
@@ -107,23 +139,27 @@ def session_volume(session: Session) -> Volume:
     return with_labels(volume, *read_labels(session.labels_path, names))
 
 
-def session_calibration(session: Session) -> Calibration:
-    """From the session's calibration file, else probe to image from the bag's statics.
+def session_calibrations(session: Session) -> list[tuple[float, Calibration]]:
+    """From the session's calibration file, else probe to image from the bag's statics: each with the stamp from which
+    it holds.
 
     Raises:
         CalibrationError: neither is there.
     """
     if session.calibration_path is not None:
-        return read_calibration(session.calibration_path)
+        return [(0.0, read_calibration(session.calibration_path))]
     frames = session.config.frames
+    found = []
     for event in static_transforms(session):
         if (event.parent, event.child) == (frames.probe, frames.image):
             pose = se3.check_rigid(event.parent_T_child, f"{frames.probe} -> {frames.image}")
-            return Calibration(pose, ((1.0, 0.0), (0.0, 1.0)))  # pixels come with the frames' own geometry
-    raise CalibrationError(
-        f"session '{session.folder.name}' has no calibration: name a file in {FILE_NAME}, or record "
-        f"{frames.probe} -> {frames.image} on {session.config.topics.tf_static}"
-    )
+            found.append((event.stamp_s, Calibration(pose, ((1.0, 0.0), (0.0, 1.0)))))  # pixels come with the frames
+    if not found:
+        raise CalibrationError(
+            f"session '{session.folder.name}' has no calibration: name a file in {FILE_NAME}, or record "
+            f"{frames.probe} -> {frames.image} on {session.config.topics.tf_static}"
+        )
+    return found
 
 
 def session_geometry(session: Session) -> ImageGeometry | None:
@@ -134,13 +170,13 @@ def session_geometry(session: Session) -> ImageGeometry | None:
 
 
 def static_transforms(session: Session) -> list[TransformEvent]:
-    """Every static transform of the bag."""
+    """Every static transform of the bag; one without a stamp of its own holds from when it was recorded."""
     topic = session.config.topics.tf_static
     with BagReader(session.bag_path) as bag:
         if topic not in bag.topics:
             return []
-        found = [t for _, _, message in bag.messages([topic]) for t in decode_transforms(message)]
-    return [TransformEvent(t.stamp_s, t.parent, t.child, t.parent_T_child, True) for t in found]
+        found = [(to_s(log_ns), t) for _, log_ns, message in bag.messages([topic]) for t in decode_transforms(message)]
+    return [TransformEvent(t.stamp_s or log_s, t.parent, t.child, t.parent_T_child, True) for log_s, t in found]
 
 
 def frame_count(session: Session) -> int:

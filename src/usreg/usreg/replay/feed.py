@@ -12,7 +12,7 @@ from torch import Tensor
 from ..data.session_events import Event, JointEvent, TransformEvent
 from ..errors import StalePoseError
 from ..geometry import se3
-from ..tracking import JointBuffer, PoseBuffer, PoseBufferConfig
+from ..tracking import History, JointBuffer, PoseBuffer, PoseBufferConfig
 
 _EXACT = torch.tensor([[0.0] * 6] * 6, dtype=torch.float64)
 
@@ -47,24 +47,28 @@ class JointFeed:
 
 
 class TransformFeed:
-    """Transforms lead from the world to the probe: edges by their child, each static or measured."""
+    """Transforms lead from the world to the probe: edges by their child, each static or measured.
+
+    A static edge holds from its stamp on, the first one of a child also before it.
+    """
 
     def __init__(self, world: str, probe: str, config: PoseBufferConfig | None = None) -> None:
         self.world, self.probe = world, probe
         self.config = config or PoseBufferConfig()
-        self._edges: dict[str, tuple[str, Tensor | PoseBuffer]] = {}
+        self._measured: dict[str, tuple[str, PoseBuffer]] = {}
+        self._static: dict[str, History[tuple[str, Tensor]]] = {}
 
     def take(self, event: Event) -> None:
         """Transforms become edges; a child that changes its parent takes the newest one."""
         if not isinstance(event, TransformEvent):
             return
         if event.static:
-            self._edges[event.child] = (event.parent, event.parent_T_child)
+            self._static.setdefault(event.child, History()).add(event.stamp_s, (event.parent, event.parent_T_child))
             return
-        parent, edge = self._edges.get(event.child, ("", None))
-        if parent != event.parent or not isinstance(edge, PoseBuffer):
+        parent, edge = self._measured.get(event.child, ("", None))
+        if edge is None or parent != event.parent:
             edge = self._buffer(event)
-            self._edges[event.child] = (event.parent, edge)
+            self._measured[event.child] = (event.parent, edge)
         edge.add(event.stamp_s, event.parent_T_child)
 
     def _buffer(self, event: TransformEvent) -> PoseBuffer:
@@ -92,18 +96,22 @@ class TransformFeed:
         """Pose and covariance of each edge, from the probe up to the world; a static edge has no covariance."""
         found: list[tuple[Tensor, Tensor]] = []
         name = self.probe
+        count = len(self._measured) + len(self._static)
         while name != self.world:
-            if name not in self._edges or len(found) >= len(self._edges):
+            if not (name in self._measured or name in self._static) or len(found) >= count:
                 raise StalePoseError(
                     f"no chain of transforms leads from '{self.world}' to '{self.probe}' (it ends at '{name}'): "
                     "check the names of frames in session.yaml and that /tf was recorded"
                 )
-            name, edge = self._edges[name]
-            found.append(edge.at(stamp_s) if isinstance(edge, PoseBuffer) else (edge, _EXACT))
+            if name in self._measured:
+                name, edge = self._measured[name]
+                found.append(edge.at(stamp_s))
+            else:
+                name, pose = self._static[name].at(stamp_s)
+                found.append((pose, _EXACT))
         return found
 
     def reset(self) -> None:
         """Forget measured poses; static ones stay."""
-        for _, edge in self._edges.values():
-            if isinstance(edge, PoseBuffer):
-                edge.reset()
+        for _, edge in self._measured.values():
+            edge.reset()

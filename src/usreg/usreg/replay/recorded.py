@@ -20,7 +20,7 @@ from ..evaluation import write_report
 from ..fusion import Fuser, OverlayConfig
 from ..navigator import StepResult
 from ..smoothing import FilterUpdate, Prediction
-from .build import frame_count, session_geometry, session_volume
+from .build import frame_count, session_geometry, session_landmarks, session_volume
 from .report import Collector
 from .step import Step
 
@@ -40,12 +40,13 @@ def report_recording(recording: Path, session: Session, report: Path, snapshots:
     if not tracked:
         raise FileFormatError(f"'{recording.name}' holds no {POSE}: arm_tracking gave no pose, see its log")
     collector, fuser, volume = Collector(frame_count(session), snapshots), Fuser(OverlayConfig()), None
+    landmarks = session_landmarks(session)
     for frame, truth in _frames(session):
         result = _result(frame, estimates, smoothed, tracked)
         if collector.wants_picture:
             volume = volume or session_volume(session)
             result.overlay = _overlay(fuser, volume, result)
-        collector.take(Step(result, session.config.frames, truth))
+        collector.take(Step(result, session.config.frames, truth, landmarks=landmarks))
     names, name = session.config.frames, session.folder.resolve().name
     system = next((r.estimate.system for r in estimates.values()), session.config.system)
     facts = {"session": name, "system": system, "seed": session.config.seed}

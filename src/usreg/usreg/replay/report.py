@@ -26,6 +26,8 @@ class Collector:
         self._keep = {int((i + 0.5) * total / snapshots) for i in range(min(snapshots, total))}
         self._rows: list[Row] = []
         self._errors: dict[str, list[float]] = {name: [] for name in SHOWN}
+        self._landmarks: dict[str, list[float]] = {name: [] for name in SHOWN}
+        self._outputs = 0
         self._poses: dict[str, list[Tensor | None]] = {n: [] for n in ("registered", *SHOWN, "truth")}
         self._events: list[Event] = []
         self._seconds: dict[str, list[float]] = {}
@@ -52,6 +54,8 @@ class Collector:
             self._poses[name].append(pose)
         for name in SHOWN:
             self._errors[name].append(step.error_mm(self._poses[name][-1]))
+            self._landmarks[name].append(step.landmark_mm(self._poses[name][-1]))
+        self._outputs += step.has_output
         for part, seconds in r.seconds.items():
             self._seconds.setdefault(part, []).append(seconds)
         if r.status != "TRACKING":
@@ -73,7 +77,12 @@ class Collector:
             shown={name: self._shown(name) for name in SHOWN},
             events=[vars(e) for e in events],
         )
-        result["summary"] |= {f"{name}_tre_mm": result["shown"][name]["summary"] for name in SHOWN}
+        for name in SHOWN:
+            shown = result["shown"][name]
+            result["summary"][f"{name}_tre_mm"] = shown["summary"]
+            if "landmark_tre_mm" in shown:
+                result["summary"][f"{name}_landmark_tre_mm"] = shown["landmarks"]
+        result["summary"]["output_share"] = self._outputs / len(self._rows) if self._rows else None
         stamps = [r.stamp_s for r in self._rows]
         trajectories = {name: _trajectory(stamps, poses, world, ct) for name, poses in self._poses.items()}
         return {
@@ -87,7 +96,11 @@ class Collector:
     def _shown(self, name: str) -> dict[str, Any]:
         given = [p is not None for p in self._poses[name]]
         share = sum(given) / len(given) if given else math.nan
-        return {"given_share": share, "summary": spread(self._errors[name]), "tre_mm": list(self._errors[name])}
+        errors, landmarks = self._errors[name], self._landmarks[name]
+        content = {"given_share": share, "summary": spread(errors), "tre_mm": list(errors)}
+        if any(map(math.isfinite, landmarks)):
+            content |= {"landmarks": spread(landmarks), "landmark_tre_mm": list(landmarks)}
+        return content
 
 
 def _trajectory(stamps_s: Sequence[float], poses: Sequence[Tensor | None], world: str, ct: str) -> Trajectory:

@@ -23,6 +23,7 @@ from .build import (
     frame_count,
     initial_pose,
     session_geometry,
+    session_landmarks,
     static_transforms,
 )
 from .feed import Feed
@@ -98,7 +99,7 @@ def run_session(session: Session, navigator: Navigator, feed: Feed, skip: Skip |
 
 
 def _steps(session: Session, navigator: Navigator, feed: Feed, skip: Skip) -> Iterator[Step]:
-    names, truth = session.config.frames, dict[tuple[str, str], Tensor]()
+    names, truth, landmarks = session.config.frames, dict[tuple[str, str], Tensor](), session_landmarks(session)
     begun = False
     for static in static_transforms(session):
         feed.take(static)
@@ -109,7 +110,7 @@ def _steps(session: Session, navigator: Navigator, feed: Feed, skip: Skip) -> It
             skip(event.stamp_s, f"{event.topic}: {event.reason}")
         elif isinstance(event, FrameEvent):
             begun = begun or _begin(session, navigator, event.stamp_s)
-            yield Step(navigator.step(event.frame), names, dict(truth))
+            yield Step(navigator.step(event.frame), names, dict(truth), landmarks=landmarks)
         elif not (isinstance(event, TransformEvent) and event.static):
             try:
                 feed.take(event)

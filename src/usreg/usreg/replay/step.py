@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor
 
 from ..data.sessions import FrameNames
-from ..evaluation import Row, normalised_error, row_of, tre_mm
+from ..evaluation import Row, landmark_tre_mm, normalised_error, row_of, tre_mm
 from ..geometry import se3
 from ..navigator import StepResult
 from ..smoothing import Prediction
@@ -22,12 +22,14 @@ class Step:
     Args:
         truth: poses (4, 4), mm, by (parent, child); empty where nobody knows.
         lagged: None where none may be given out.
+        landmarks: points (N, 3), mm in the volume's frame, at which errors are reported; None where there are none.
     """
 
     result: StepResult
     names: FrameNames
     truth: dict[tuple[str, str], Tensor] = field(default_factory=dict)
     lagged: Prediction | None = None
+    landmarks: Tensor | None = None
 
     @property
     def stamp_s(self) -> float:
@@ -65,6 +67,11 @@ class Step:
         return None if self.result.prediction is None else self.result.prediction.world_T_ct
 
     @property
+    def has_output(self) -> bool:
+        """Whether the frame was registered and a pose was given out with it."""
+        return self.result.status == "TRACKING" and self.smoothed is not None
+
+    @property
     def fixed_lag(self) -> Tensor | None:
         """world_T_ct with what was seen until `lag_s` later."""
         return None if self.lagged is None else self.lagged.world_T_ct
@@ -76,6 +83,17 @@ class Step:
             return math.nan
         found, true = (se3.inverse(t) @ tracked.world_T_image for t in (world_T_ct, truth))
         return tre_mm(found, true, tracked.frame.geometry)
+
+    def landmark_mm(self, world_T_ct: Tensor | None) -> float:
+        """Mean error at the landmarks under a pose of the volume; NaN without truth, pose or landmarks.
+
+        It is taken against `true_world_T_ct` and not `image_truth`: where the landmarks lie in the room is asked, so
+        the tracking's error counts.
+        """
+        truth = self.true_world_T_ct
+        if world_T_ct is None or truth is None or self.landmarks is None:
+            return math.nan
+        return landmark_tre_mm(world_T_ct, truth, self.landmarks)
 
     def row(self) -> Row:
         """The registration of the frame against the truth; without a pose of the probe only its status."""
@@ -89,4 +107,5 @@ class Step:
         if e is None or truth is None:
             return row
         # the covariance is of world_T_ct and holds the tracking's error, which the TRE in the image does not
-        return replace(row, nees=normalised_error(e.world_T_ct, truth, e.covariance, e.pivot))
+        nees = normalised_error(e.world_T_ct, truth, e.covariance, e.pivot)
+        return replace(row, nees=nees, landmark_tre_mm=self.landmark_mm(e.world_T_ct))
