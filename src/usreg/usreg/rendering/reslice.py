@@ -13,7 +13,7 @@ from ..compiled import njit
 from ..data.types import Volume
 from ..errors import ShapeError
 from ..geometry.plane import PlaneGrid
-from .slicing import _check_poses
+from .slicing import check_poses
 
 
 def slice_fast(
@@ -38,7 +38,7 @@ def slice_fast(
         raise ShapeError(f"'ct_T_image' must be one pose (4, 4), got {tuple(ct_T_image.shape)}")
     if not 0 <= channel < volume.data.shape[0] or not window[1] > window[0]:
         raise ShapeError(f"channel {channel} of {volume.data.shape[0]}, window {window}: choose others")
-    pose = _check_poses(ct_T_image)[0].detach().to(torch.float64).cpu()
+    pose = check_poses(ct_T_image)[0].detach().to(torch.float64).cpu()
     index_T_pixel = (volume.grid.index_T_ct @ pose @ plane.image_T_pixel).numpy()
     image = np.zeros((plane.height, plane.width), np.uint8)
     mask = np.zeros((plane.height, plane.width), np.bool_)

@@ -30,7 +30,7 @@ def slice_volume(volume: Volume, ct_T_image: Tensor, plane: PlaneGrid) -> tuple[
     Raises:
         ShapeError, GeometryError: a pose of another shape, or not finite.
     """
-    poses = _check_poses(ct_T_image)
+    poses = check_poses(ct_T_image)
     grid = grid_coordinates(volume.grid, poses, plane)
     known = _known(volume, grid)
     data = torch.where(known, volume.data.to(grid), torch.zeros((), dtype=grid.dtype, device=grid.device))
@@ -63,7 +63,7 @@ def grid_coordinates(grid: VoxelGrid, ct_T_image: Tensor, plane: PlaneGrid) -> T
     return index / half - 1.0
 
 
-def _check_poses(ct_T_image: Tensor) -> Tensor:
+def check_poses(ct_T_image: Tensor) -> Tensor:
     poses = ct_T_image[None] if ct_T_image.dim() == 2 else ct_T_image
     if poses.dim() != 3 or poses.shape[1:] != (4, 4) or not poses.is_floating_point():
         raise ShapeError(f"'ct_T_image' must be (B, 4, 4) float, got {tuple(ct_T_image.shape)} {ct_T_image.dtype}")

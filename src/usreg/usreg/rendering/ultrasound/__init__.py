@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ultrasound rendered from label maps."""
+
+from .config import UltrasoundConfig
+from .renderer import Echoes, UltrasoundRenderer
+from .tissue import Tissues
+
+__all__ = ["Echoes", "Tissues", "UltrasoundConfig", "UltrasoundRenderer"]

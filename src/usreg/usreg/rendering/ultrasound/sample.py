@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tissue along scan lines: a sparse soft one-hot of the labels, times the tissue table.
+
+A sample's weights are those of a quadratic B-spline on the 27 voxels about it: twice differentiable almost everywhere, so that
+the gradient in the pose is continuous. Weights of one kind of label are summed: that is the soft one-hot map at that sample,
+and no map is ever made for the whole volume. Well inside a tissue there is one entry of weight 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .speckle import ScattererTile, scatterers
+from .tissue import LabelMap
+
+IMPEDANCE, ATTENUATION, ECHO, TEXTURE = range(4)  # columns of the tissue table
+TINY = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """What lies along the lines, each (N,): natural logarithm of the impedance; attenuation, dB/cm/MHz; the derivatives of
+    the first along the image's axes, (N, 3) per mm; the IQ echo per unit of incident pressure with liver as 1 (N, 2), or, without
+    speckle, its expected power (N, 1); whether any tissue lies there."""
+
+    log_impedance: Tensor
+    attenuation: Tensor
+    slope: Tensor
+    echo: Tensor
+    tissue: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class OneHot:
+    """Entries (Q,) of the soft one-hot: sample, kind of label, weight above 0 and its derivative (Q, 3) by voxel index.
+
+    The weights of a sample sum to 1.
+    """
+
+    sample: Tensor
+    kind: Tensor
+    weight: Tensor
+    slope: Tensor
+
+
+def sample_tissue(
+    labels: LabelMap, table: Tensor, tile: ScattererTile | None, index: Tensor, index_A_image: Tensor, place: Tensor
+) -> Samples:
+    """Tissue at points of image planes.
+
+    Args:
+        labels: of the body. table: (T, 4) as `Tissues` gives it.
+        tile: scatterers; None for expected power.
+        index: (B, P, 3) voxel indices of the points. index_A_image: (B, 3, 3) voxels per mm along the image's axes.
+        place: (B, P, 3) voxel positions of the points in the tile; not read without one.
+
+    Returns:
+        Samples of N = B * P points.
+    """
+    count = index.shape[0] * index.shape[1]
+    hot = one_hot(labels, index.reshape(-1, 3))
+    rows = table.index_select(0, labels.tissue.index_select(0, hot.kind))
+    mean = rows.new_zeros(count, 2).index_add(0, hot.sample, hot.weight[:, None] * rows[:, :2])
+    slope = rows.new_zeros(count, 3).index_add(0, hot.sample, hot.slope * rows[:, :1])
+    slope = slope.reshape(index.shape) @ index_A_image
+    echo = rows.new_zeros(count, 1 if tile is None else 2)
+    echo = echo.index_add(0, hot.sample, _echoes(labels, hot, rows, tile, place.reshape(-1, 3)))
+    tissue = torch.zeros(count, dtype=torch.bool, device=rows.device)
+    tissue[hot.sample[hot.kind != labels.outside]] = True
+    return Samples(mean[:, IMPEDANCE], mean[:, ATTENUATION], slope.reshape(-1, 3), echo, tissue)
+
+
+def _echoes(labels: LabelMap, hot: OneHot, rows: Tensor, tile: ScattererTile | None, place: Tensor) -> Tensor:
+    """Echo of each entry, (Q, 2) IQ or (Q, 1) power. Fields of two kinds are independent: their powers add by weight."""
+    if tile is None:
+        return (hot.weight * rows[:, ECHO] ** 2)[:, None]
+    shift = labels.shift.to(place) * tile.size
+    field = scatterers(tile, place.index_select(0, hot.sample) + shift.index_select(0, hot.kind))
+    texture = (0.5 * rows[:, TEXTURE].sqrt() * field[2] - 0.25 * rows[:, TEXTURE]).exp()
+    amplitude = (hot.weight + TINY).sqrt() * rows[:, ECHO] * texture
+    return torch.stack([amplitude * field[0], amplitude * field[1]], -1)
+
+
+def one_hot(labels: LabelMap, index: Tensor) -> OneHot:
+    """Soft one-hot of the labels at voxel indices (N, 3); beyond the volume its border goes on."""
+    depth, height, width = labels.kinds.shape
+    size = torch.tensor([width, height, depth], device=index.device)
+    centre = index.detach().round()
+    offset = index - centre
+    centre = centre.to(torch.int64)
+    near = torch.minimum(centre.clamp_min(0), size - 1)
+    flat = (near[:, 2] * height + near[:, 1]) * width + near[:, 0]
+    kind = labels.kinds.reshape(-1)[flat].to(torch.int64)
+    edge = labels.mixed.reshape(-1)[flat] > 0
+    pure, edge = (~edge).nonzero()[:, 0], edge.nonzero()[:, 0]
+    around = _neighbours(labels, centre[edge], size)
+    weight, slope = _weights(offset[edge])
+    parts = [(pure, kind[pure], torch.ones_like(offset[pure, 0]), torch.zeros_like(offset[pure]))]
+    parts += _merge(edge, around, weight, slope)
+    return OneHot(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def _neighbours(labels: LabelMap, centre: Tensor, size: Tensor) -> Tensor:
+    """Kinds (M, 27) of the voxels about those at (M, 3); order z, y, x."""
+    step = torch.arange(-1, 2, device=centre.device)
+    i, j, k = (torch.minimum((centre[:, a : a + 1] + step).clamp_min(0), size[a] - 1) for a in range(3))
+    _, height, width = labels.kinds.shape
+    flat = (k[:, :, None, None] * height + j[:, None, :, None]) * width + i[:, None, None, :]
+    return labels.kinds.reshape(-1)[flat.reshape(-1, 27)]
+
+
+def _weights(offset: Tensor) -> tuple[Tensor, Tensor]:
+    """Quadratic B-spline weights (M, 27) and their derivatives (M, 27, 3) at offsets (M, 3) in [-1/2, 1/2]."""
+    f = offset[..., None]
+    w = torch.cat([0.5 * (0.5 - f) ** 2, 0.75 - f**2, 0.5 * (0.5 + f) ** 2], -1)
+    d = torch.cat([f - 0.5, -2.0 * f, f + 0.5], -1)
+    x, y, z = w[:, 0, None, None, :], w[:, 1, None, :, None], w[:, 2, :, None, None]
+    dx, dy, dz = d[:, 0, None, None, :], d[:, 1, None, :, None], d[:, 2, :, None, None]
+    slope = torch.stack([(dx * y * z), (x * dy * z), (x * y * dz)], -1)
+    return (x * y * z).reshape(-1, 27), slope.reshape(-1, 27, 3)
+
+
+def _merge(sample: Tensor, around: Tensor, weight: Tensor, slope: Tensor) -> list[tuple[Tensor, ...]]:
+    """Entries of mixed samples: the first kind of each, then the second of those that have one, and so on."""
+    parts = []
+    left = torch.ones_like(around, dtype=torch.bool)
+    while len(sample):
+        first = left.to(torch.uint8).argmax(1)
+        kind = around.gather(1, first[:, None])
+        same = (around == kind) & left
+        chosen = same.to(weight)
+        parts.append((sample, kind[:, 0].to(torch.int64), (weight * chosen).sum(1), (slope * chosen[..., None]).sum(1)))
+        left = left & ~same
+        more = left.any(1).nonzero()[:, 0]
+        sample, around, weight, slope, left = (t.index_select(0, more) for t in (sample, around, weight, slope, left))
+    return parts

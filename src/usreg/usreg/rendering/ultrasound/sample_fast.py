@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tissue along scan lines, compiled, no derivatives. Its slow reference is `sample.sample_tissue`."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...compiled import njit
+from .sample import Samples
+from .speckle import ScattererTile
+from .tissue import LabelMap
+
+
+def sample_fast(
+    labels: LabelMap, table: Tensor, tile: ScattererTile | None, index_T_image: Tensor, tile_T_image: Tensor, points: Tensor
+) -> Samples:
+    """`Samples` (B * P) at points (P, 3) of the image frame, mm, on the CPU in single precision.
+
+    Args:
+        labels, table, tile: as for `sample_tissue`.
+        index_T_image, tile_T_image: (B, 4, 4) from mm of the image to voxels of the body, and of the tile.
+    """
+    batch, count = len(index_T_image), len(points)
+    rows = table.detach().float()[labels.tissue].numpy()
+    shift = (labels.shift * (0 if tile is None else tile.size)).float().numpy()
+    out = np.zeros((batch * count, 8), np.float32)
+    field = np.zeros((1, 4), np.float32) if tile is None else tile.values.numpy()
+    period, correlation = (0, 1.0) if tile is None else (tile.size, tile.correlation)
+    place, at = index_T_image.detach().numpy(), tile_T_image.detach().numpy()
+    where = points.float().numpy()
+    kinds, mixed = labels.kinds.numpy(), labels.mixed.numpy()
+
+    def work(first: int, last: int) -> None:
+        _sample(kinds, mixed, rows, shift, field, period, np.float32(correlation), place, at, where, out, first, last)
+
+    _in_threads(work, batch * count)
+    result = torch.from_numpy(out).to(table)
+    echo = result[:, 5:6] if tile is None else result[:, 5:7]
+    return Samples(result[:, 0], result[:, 1], result[:, 2:5], echo, torch.from_numpy(out[:, 7] > 0))
+
+
+def _in_threads(work: Any, jobs: int) -> None:
+    """Ranges of jobs on as many threads as torch uses; every sample is on its own, so their number changes nothing."""
+    threads = max(1, min(torch.get_num_threads(), jobs // 4096))
+    if threads == 1:
+        work(0, jobs)
+        return
+    bounds = [jobs * k // threads for k in range(threads + 1)]
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, bounds[:-1], bounds[1:]))
+
+
+@njit(fastmath=False)
+def _sample(
+    kinds: Any, mixed: Any, rows: Any, shift: Any, field: Any, period: Any, correlation: Any,
+    index_T: Any, tile_T: Any, points: Any, out: Any, first: Any, last: Any,
+) -> None:  # fmt: skip
+    depth, height, width = kinds.shape
+    count = points.shape[0]
+    weights = np.zeros((3, 3), np.float32)
+    slopes = np.zeros((3, 3), np.float32)
+    found = np.zeros(27, np.int64)
+    share = np.zeros(27, np.float32)
+    for n in range(first, last):
+        b, p = n // count, n % count
+        m = index_T[b]
+        x, y, z = points[p, 0], points[p, 1], points[p, 2]
+        u = m[0, 0] * x + m[0, 1] * y + m[0, 2] * z + m[0, 3]
+        v = m[1, 0] * x + m[1, 1] * y + m[1, 2] * z + m[1, 3]
+        w = m[2, 0] * x + m[2, 1] * y + m[2, 2] * z + m[2, 3]
+        i, j, k = int(np.rint(u)), int(np.rint(v)), int(np.rint(w))
+        ic, jc, kc = min(max(i, 0), width - 1), min(max(j, 0), height - 1), min(max(k, 0), depth - 1)
+        many = 1
+        found[0], share[0] = kinds[kc, jc, ic], 1.0
+        if mixed[kc, jc, ic]:
+            for axis, f in enumerate((np.float32(u - i), np.float32(v - j), np.float32(w - k))):
+                weights[axis, 0], weights[axis, 1] = 0.5 * (0.5 - f) ** 2, 0.75 - f * f
+                weights[axis, 2] = 0.5 * (0.5 + f) ** 2
+                slopes[axis, 0], slopes[axis, 1], slopes[axis, 2] = f - 0.5, -2.0 * f, f + 0.5
+            many = 0
+            gx = gy = gz = np.float32(0.0)
+            for c in range(3):
+                kk = min(max(k + c - 1, 0), depth - 1)
+                for d in range(3):
+                    jj = min(max(j + d - 1, 0), height - 1)
+                    yz, dy, dz = weights[1, d] * weights[2, c], slopes[1, d] * weights[2, c], weights[1, d] * slopes[2, c]
+                    for e in range(3):
+                        kind = kinds[kk, jj, min(max(i + e - 1, 0), width - 1)]
+                        value = rows[kind, 0]
+                        gx += slopes[0, e] * yz * value
+                        gy += weights[0, e] * dy * value
+                        gz += weights[0, e] * dz * value
+                        slot = 0
+                        while slot < many and found[slot] != kind:
+                            slot += 1
+                        if slot == many:
+                            found[slot], share[slot] = kind, 0.0
+                            many += 1
+                        share[slot] += weights[0, e] * yz
+            out[n, 2] = gx * m[0, 0] + gy * m[1, 0] + gz * m[2, 0]
+            out[n, 3] = gx * m[0, 1] + gy * m[1, 1] + gz * m[2, 1]
+            out[n, 4] = gx * m[0, 2] + gy * m[1, 2] + gz * m[2, 2]
+        t = tile_T[b]
+        for slot in range(many):
+            kind, part = found[slot], share[slot]
+            out[n, 0] += part * rows[kind, 0]
+            out[n, 1] += part * rows[kind, 1]
+            if kind != 0:
+                out[n, 7] = 1.0
+            echo = rows[kind, 2]
+            if period == 0:
+                out[n, 5] += part * echo * echo
+                continue
+            px = t[0, 0] * x + t[0, 1] * y + t[0, 2] * z + t[0, 3] + shift[kind, 0]
+            py = t[1, 0] * x + t[1, 1] * y + t[1, 2] * z + t[1, 3] + shift[kind, 1]
+            pz = t[2, 0] * x + t[2, 1] * y + t[2, 2] * z + t[2, 3] + shift[kind, 2]
+            real, imaginary, texture = _scatterers(field, period, correlation, px, py, pz)
+            v2 = rows[kind, 3]
+            size = np.sqrt(part + np.float32(1e-9)) * echo
+            size *= np.exp(np.float32(0.5) * np.sqrt(v2) * texture - np.float32(0.25) * v2)
+            out[n, 5] += size * real
+            out[n, 6] += size * imaginary
+
+
+@njit(inline="always")
+def _scatterers(field, period, correlation, x, y, z):
+    fx, fy, fz = np.floor(x), np.floor(y), np.floor(z)
+    a, b, c = np.float32(x - fx), np.float32(y - fy), np.float32(z - fz)
+    i, j, k = int(fx) % period, int(fy) % period, int(fz) % period
+    i1 = i + 1 if i + 1 < period else 0
+    j1 = j + 1 if j + 1 < period else 0
+    k1 = k + 1 if k + 1 < period else 0
+    real = imaginary = texture = np.float32(0.0)
+    for layer, wz in ((k, np.float32(1.0) - c), (k1, c)):
+        for row, wy in ((j, np.float32(1.0) - b), (j1, b)):
+            start = (layer * period + row) * period
+            for column, wx in ((i, np.float32(1.0) - a), (i1, a)):
+                weight = wx * wy * wz
+                real += weight * field[start + column, 0]
+                imaginary += weight * field[start + column, 1]
+                texture += weight * field[start + column, 2]
+    two, one = np.float32(2.0) * (np.float32(1.0) - correlation), np.float32(1.0)
+    lost = (one - two * a * (one - a)) * (one - two * b * (one - b)) * (one - two * c * (one - c))
+    gain = one / np.sqrt(lost)
+    return real * gain, imaginary * gain, texture

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tissue table as parameters that can be learnt, and a body's labels made ready for sampling."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ...data.tissues import TissueTable, with_values
+from ...data.types import Volume
+from ...errors import ConfigError, ShapeError
+from ...geometry.grid import VoxelGrid
+
+LEAST = 1e-6  # keeps logarithms finite where a table says zero
+FIELDS = ("attenuation_db_cm_mhz", "impedance_mrayl", "scatterer_density_mm3", "scatterer_mean", "scatterer_spread")
+
+
+class Tissues(nn.Module):
+    """A tissue table whose numbers stay above zero: the parameters are their logarithms, one (T,) per property.
+
+    They ask for no gradient until `requires_grad_(True)` is called.
+    """
+
+    def __init__(self, table: TissueTable) -> None:
+        super().__init__()
+        self.table = table
+        for field in FIELDS:
+            values = table.column(field).clamp_min(LEAST).log()
+            self.register_parameter(field, nn.Parameter(values, requires_grad=False))
+
+    def forward(self, cell_mm3: float) -> Tensor:
+        """Rows (T, 4) of what sampling needs: log impedance (Np), attenuation (dB/cm/MHz), echo, texture.
+
+        The echo is the root mean square backscatter. The texture is the variance of the mean backscattered power from
+        place to place: with N scatterers in a resolution cell it is kurtosis / 2N (K distribution: Jakeman and Pusey
+        1976), which vanishes where speckle is fully developed.
+
+        Args:
+            cell_mm3: volume of a resolution cell.
+        """
+        spread2 = (2.0 * self.scatterer_spread).exp()
+        kurtosis = (1.0 + 6.0 * spread2 + 3.0 * spread2**2) / (1.0 + spread2) ** 2
+        texture = 0.5 * kurtosis / (self.scatterer_density_mm3.exp() * cell_mm3 + 1.0)
+        attenuation, echo = self.attenuation_db_cm_mhz.exp(), self.scatterer_mean.exp()
+        return torch.stack([self.impedance_mrayl, attenuation, echo, texture], -1)
+
+    def as_table(self) -> TissueTable:
+        """The table with the numbers that the parameters now stand for."""
+        return with_values(self.table, {field: getattr(self, field).detach().exp() for field in FIELDS})
+
+
+@dataclass(frozen=True, eq=False)
+class LabelMap:
+    """Labels of a body ready for sampling.
+
+    Args:
+        kinds: (D, H, W) uint8: the k-th kind of label that the volume's names know.
+        mixed: (D, H, W) uint8: 1 where a neighbour (of 26) is of another kind.
+        tissue: (K,) int64: row of the tissue table by kind. shift: (K, 3) of the scatterer tile by kind, in periods.
+        outside: the kind of the surroundings.
+    """
+
+    kinds: Tensor
+    mixed: Tensor
+    tissue: Tensor
+    shift: Tensor
+    grid: VoxelGrid
+    outside: int
+
+    def to(self, device: torch.device) -> LabelMap:
+        """The same on another device."""
+        moved = (t.to(device) for t in (self.kinds, self.mixed, self.tissue, self.shift))
+        return LabelMap(*moved, self.grid, self.outside)
+
+
+def label_map(volume: Volume, table: TissueTable) -> LabelMap:
+    """Labels of a volume: its `labels`, or its data where that is one channel of whole numbers with names.
+
+    Raises:
+        ShapeError: no labels. ConfigError: labels without a name, or names without a known tissue.
+    """
+    labels = volume.labels
+    if labels is None and volume.label_names and volume.data.shape[0] == 1 and not volume.data.is_floating_point():
+        labels = volume.data[0]
+    if labels is None:
+        raise ShapeError("the volume has no labels: ultrasound is rendered from a label map with names, not from grey values")
+    rows = table.rows(volume.label_names)
+    values, counts = labels.reshape(-1).to(torch.int64).unique(return_counts=True)
+    known = [0 <= v < len(rows) and int(rows[v]) >= 0 for v in values.tolist()]
+    nameless = [f"{v} ({n} voxels)" for v, n, k in zip(values.tolist(), counts.tolist(), known, strict=True) if not k]
+    if nameless:
+        raise ConfigError(f"no tissue is known for label values {', '.join(nameless)}: name them in 'label_names'")
+    values = torch.cat([values.new_zeros(1), values[values != 0]])  # kind 0 is the surroundings
+    if len(values) > 256:
+        raise ConfigError(f"{len(values)} kinds of labels; 256 are the most")
+    lookup = torch.zeros(int(values.max()) + 1, dtype=torch.uint8)
+    lookup[values] = torch.arange(len(values), dtype=torch.uint8)
+    kinds = lookup[labels.to(torch.int32)]
+    return LabelMap(kinds, _mixed(kinds), rows[values], _shifts(values), volume.grid, 0)
+
+
+def _mixed(kinds: Tensor) -> Tensor:
+    """1 where a 3x3x3 neighbourhood holds more than one kind; the border counts as continued."""
+    mixed = torch.zeros_like(kinds)
+    high = low = kinds
+    for axis in range(3):
+        n = high.shape[axis]
+        index = torch.arange(n)
+        up, down = (index + 1).clamp_max(n - 1), (index - 1).clamp_min(0)
+        high = torch.maximum(torch.maximum(high, high.index_select(axis, up)), high.index_select(axis, down))
+        low = torch.minimum(torch.minimum(low, low.index_select(axis, up)), low.index_select(axis, down))
+    mixed[high != low] = 1
+    return mixed
+
+
+def _shifts(values: Tensor) -> Tensor:
+    """Offsets (K, 3) in periods, far apart from one another: the R3 sequence (Roberts 2018) by label value."""
+    root = 1.2207440846057596
+    steps = torch.tensor([root**-1, root**-2, root**-3], dtype=torch.float64)
+    return (values.to(torch.float64)[:, None] * steps) % 1.0
+
+
+class LabelCache:
+    """Prepared label maps of volumes that are still in use, by volume and device."""
+
+    def __init__(self, table: TissueTable) -> None:
+        self.table = table
+        self._maps: weakref.WeakKeyDictionary[Volume, dict[torch.device, LabelMap]] = weakref.WeakKeyDictionary()
+
+    def get(self, volume: Volume, device: torch.device) -> LabelMap:
+        """The volume's label map on a device, made at the first call."""
+        maps = self._maps.setdefault(volume, {})
+        if device not in maps:
+            maps[device] = label_map(volume, self.table).to(device)
+        return maps[device]
