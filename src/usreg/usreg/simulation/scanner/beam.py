@@ -21,6 +21,7 @@ Array = NDArray[np.float64]
 Image = NDArray[np.float32]
 DIFFRACTION = 0.42
 REACH_SIGMA = 2.3  # scatterers further out of the plane are left out
+FEWEST, FADE = 0.25, 0.2  # smallest share of the scatterers that is used, and over which share they fade out
 STRETCH = 0.35  # the pulse at full depth is this much longer: high frequencies are lost on the way
 
 
@@ -34,6 +35,7 @@ class Beam:
         axial: (samples, 2a+1) and lateral: (samples, 2b+1) kernels over samples and lines, scaled so that one scatterer
         per mm^3 of strength 1 gives a root mean square of 1 at every depth.
         pulse_mm: (samples,) standard deviation of the pulse along range.
+        keep: (samples,) share of the scatterers that is used: fewer where a resolution cell is larger.
     """
 
     elevation_mm: Array
@@ -41,6 +43,7 @@ class Beam:
     axial: Image
     lateral: Image
     pulse_mm: Array
+    keep: Array
 
 
 def make_beam(config: ScannerConfig, lines: ScanLines) -> Beam:
@@ -50,9 +53,18 @@ def make_beam(config: ScannerConfig, lines: ScanLines) -> Beam:
     elevation, bend = _elevation(config, depth)
     pulse = config.pulse_sigma_mm * (1 + STRETCH * depth / max(depth[-1], 1e-9))
     axial = _gaussian(pulse / lines.sample_mm, 0.0)
-    lateral = _gaussian(np.clip(lateral_mm(config, depth) / pitch, 0.7, 12.0), 10 ** (-config.side_lobe_db / 20))
+    width = lateral_mm(config, depth)
+    lateral = _gaussian(np.clip(width / pitch, 0.7, 12.0), 10 ** (-config.side_lobe_db / 20))
+    cell = pulse * width * elevation
+    keep = np.maximum(FEWEST, cell.min() / cell)
     power = _power(axial) * _power(lateral) * lines.sample_mm * pitch * elevation * math.sqrt(math.pi)
-    return Beam(elevation, bend, axial, (lateral / np.sqrt(power)[:, None]).astype(np.float32), pulse)
+    power *= np.square(fading(keep[:, None], np.linspace(0, 1, 256, endpoint=False) + 1 / 512)).mean(1)
+    return Beam(elevation, bend, axial, (lateral / np.sqrt(power)[:, None]).astype(np.float32), pulse, keep)
+
+
+def fading(keep: Array, rank: Array) -> Array:
+    """Weight of scatterers by their rank, 0 to 1, so that none appears at once as it moves to another depth."""
+    return np.asarray(np.clip((keep * (1 + FADE) - rank) / (FADE * keep), 0.0, 1.0))
 
 
 def lateral_mm(config: ScannerConfig, depth_mm: Array) -> Array:

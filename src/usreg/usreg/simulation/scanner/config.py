@@ -26,7 +26,7 @@ class ScannerConfig:
         f_number, aperture_mm: of receive, which grows with depth up to the whole array. focus_mm: of transmission.
         elevation_mm, elevation_focus_mm: height of the array and focal depth of its lens.
         lines: scan lines across the sector.
-        scatterers_mm3: most scatterers per mm^3; at 4 and 3.5 MHz more than ten lie in the smallest resolution cell.
+        scatterers_mm3: most scatterers per mm^3; at 8 and 3.2 MHz about fifteen lie in the smallest resolution cell.
         tissue_step_mm: step along a line at which attenuation and reflection are integrated.
         redraw: relative spread of the tissue values, drawn anew for every seed. Impedance is redrawn in its contrast to
             soft tissue: 30 % of the value itself would turn every organ's edge into bone.
@@ -47,21 +47,21 @@ class ScannerConfig:
     f_number: float = 3.0
     aperture_mm: float = 24.0
     focus_mm: float = 70.0
-    elevation_mm: float = 12.0
+    elevation_mm: float = 10.0
     elevation_focus_mm: float = 70.0
     lines: int = 224
-    scatterers_mm3: float = 4.0
+    scatterers_mm3: float = 8.0
     tissue_step_mm: float = 0.4
     redraw: float = 0.3
     specular_db: float = 36.0
     side_lobe_db: float = 38.0
     reverberation: float = 0.12
-    noise_db: float = -52.0
+    noise_db: float = -60.0
     gel_mm: float = 2.5
     contact_loss_db: float = 3.0
     tgc_error_db: float = 2.0
     drift_db: float = 1.0
-    tgc_limit_db: float = 55.0
+    tgc_limit_db: float = 45.0
     dynamic_range_db: tuple[float, float] = (55.0, 70.0)
     brightness: float = 0.35
     graphics: bool = True

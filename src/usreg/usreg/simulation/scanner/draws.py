@@ -15,7 +15,7 @@ from .config import ScannerConfig
 
 Array = NDArray[np.float64]
 SOFT_MRAYL = 1.63  # the redraw scales the logarithm of the impedance relative to this
-DENSITY_SHARE = (0.4, 1.0)
+DENSITY_SHARE = (0.7, 1.0)
 
 
 @dataclass(frozen=True, eq=False)

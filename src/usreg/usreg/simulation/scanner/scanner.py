@@ -19,7 +19,7 @@ from ...errors import ConfigError, GeometryError, ShapeError
 from ...geometry import se3
 from ...geometry.sector import SectorGeometry
 from .along import TissueMap, line_echoes, repeats, sample_lines
-from .beam import REACH_SIGMA, convolve, make_beam
+from .beam import FADE, REACH_SIGMA, convolve, make_beam
 from .config import ScannerConfig
 from .display import detect, gain_over_depth_db, graphics, grey, picture
 from .draws import draw_device, draw_tissues, label_columns
@@ -158,7 +158,7 @@ class Scanner:
             tile.position, tile.strength, tile.sign, tile.rank, tile.origin_mm, warp.nodes, warp.corner_mm, low, high,
             np.ascontiguousarray(se3.inverse(bed_T_image).numpy()[:3]), self._index_T_ct, self._labels,
             columns["amplitude"], columns["share"], columns["spread"], where, lines.sample_mm, warp.depth_of,
-            warp.indentation_mm, beam.elevation_mm, beam.bend_per_mm, REACH_SIGMA,
+            warp.indentation_mm, beam.elevation_mm, beam.bend_per_mm, beam.keep, FADE, REACH_SIGMA,
             4 * math.pi / self.config.wavelength_mm, field, PAD,
         )  # fmt: skip
         field *= np.pad(self._rows(transmission), ((0, 0), (PAD, PAD)), mode="edge")

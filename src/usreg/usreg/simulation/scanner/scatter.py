@@ -61,7 +61,7 @@ def cell_affine(nodes, corner, centre, image_T_bed, affine):
 
 @njit()
 def near_plane(nodes, corner, centre, image_T_bed, where, depth_mm, press_mm, reach_mm):
-    """Whether a cell can hold a scatterer that the image shows.
+    """Depth of a cell that can hold a scatterer which the image shows; NaN for others.
 
     Args:
         where: fan, centre x, centre y, near radius, first coordinate, step, lines (ScanLines as floats).
@@ -75,29 +75,29 @@ def near_plane(nodes, corner, centre, image_T_bed, where, depth_mm, press_mm, re
             p[r] += image_T_bed[r, c] * (centre[c] + u[c])
     margin = 1.2 * HALF_DIAGONAL
     if not abs(p[2]) <= reach_mm + margin:  # also where the displacement is NaN
-        return False
+        return math.nan
     x, y = p[0] - where[1], p[1] - where[2]
     depth = math.hypot(x, y) - where[3] if where[0] > 0 else y
     if depth < -press_mm - margin or depth > depth_mm + margin:
-        return False
+        return math.nan
     if where[0] > 0 and depth + where[3] < 2 * margin:
-        return True
+        return depth
     across = (math.atan2(x, y) if where[0] > 0 else p[0]) - where[4]
     slack = margin / (depth + where[3]) if where[0] > 0 else margin
     slack += 12 * where[5]
-    return -slack <= across <= where[5] * (where[6] - 1) + slack
+    return depth if -slack <= across <= where[5] * (where[6] - 1) + slack else math.nan
 
 
 @njit()
 def gather(
     position, strength, sign, rank, origin, nodes, corner, low, high, image_T_bed, index_T_ct, labels, amplitude, share,
-    spread, where, sample_mm, depth_of, press_mm, elevation, bend, reach_sigma, wave_number, field, pad,
+    spread, where, sample_mm, depth_of, press_mm, elevation, bend, keep, fade, reach_sigma, wave_number, field, pad,
 ):  # fmt: skip
     """Add the echoes of all scatterers of the cells from `low` to `high` to field (2, samples, lines + 2 pad).
 
     Args:
         wave_number: 4 pi / wavelength, round trip, 1/mm.
-        depth_of: see Warp. index_T_ct: (3, 4) to the voxels of `labels` (D, H, W) uint8.
+        keep, fade: see Beam. depth_of: see Warp. index_T_ct: (3, 4) to the voxels of `labels` (D, H, W) uint8.
 
     Returns:
         How many scatterers were added.
@@ -107,18 +107,22 @@ def gather(
     reach_mm = reach_sigma * elevation.max()
     table = (depth_of.shape[0] - 1) / (last_mm + press_mm)
     centre, affine, voxel = np.empty(3), np.empty((3, 4)), np.empty(3)
-    added = 0
+    count, added = position.shape[3], 0
     for ci in range(low[0], high[0]):
         for cj in range(low[1], high[1]):
             for ck in range(low[2], high[2]):
                 centre[0] = origin[0] + (ci + 0.5) * CELL_MM
                 centre[1] = origin[1] + (cj + 0.5) * CELL_MM
                 centre[2] = origin[2] + (ck + 0.5) * CELL_MM
-                if not near_plane(nodes, corner, centre, image_T_bed, where, last_mm, press_mm, reach_mm):
+                about = near_plane(nodes, corner, centre, image_T_bed, where, last_mm, press_mm, reach_mm)
+                if math.isnan(about):
                     continue
+                first_row = min(max(int((about - 1.2 * HALF_DIAGONAL) / sample_mm), 0), rows - 1)
+                last_row = min(max(int((about + press_mm + 1.2 * HALF_DIAGONAL) / sample_mm), 0), rows - 1)
+                most = keep[first_row : last_row + 1].max() * (1 + fade)
                 cell_affine(nodes, corner, centre, image_T_bed, affine)
                 ti, tj, tk = ci % CELLS, cj % CELLS, ck % CELLS
-                for n in range(position.shape[3]):
+                for n in range(min(count, int(most * count) + 1)):
                     lx, ly, lz = position[ti, tj, tk, n]
                     e = affine[2, 0] * lx + affine[2, 1] * ly + affine[2, 2] * lz + affine[2, 3]
                     if not abs(e) < reach_mm:
@@ -135,6 +139,9 @@ def gather(
                     off = e / elevation[row]
                     if abs(off) > reach_sigma:
                         continue
+                    seen = (keep[row] * (1 + fade) - (n + 0.5) / count) / (fade * keep[row])
+                    if seen <= 0:
+                        continue
                     across = math.atan2(x, y) if where[0] > 0 else x + where[1]
                     column = (across - where[4]) / where[5] + pad
                     if not 0 <= column < width - 1:
@@ -145,9 +152,9 @@ def gather(
                             + index_T_ct[r, 2] * (centre[2] + lz) + index_T_ct[r, 3]
                         )  # fmt: skip
                     # each scatterer has a place of its own within +-half a voxel: edges are soft, not stairs
-                    vi = math.floor(voxel[0] + _fraction(lx))
-                    vj = math.floor(voxel[1] + _fraction(ly))
-                    vk = math.floor(voxel[2] + _fraction(lz))
+                    vi = math.floor(voxel[0] + _fraction(lx, 53.7))
+                    vj = math.floor(voxel[1] + _fraction(ly, 53.7))
+                    vk = math.floor(voxel[2] + _fraction(lz, 53.7))
                     if vi < 0 or vj < 0 or vk < 0:
                         continue
                     if vi >= labels.shape[2] or vj >= labels.shape[1] or vk >= labels.shape[0]:
@@ -156,9 +163,9 @@ def gather(
                     if rank[ti, tj, tk, n] > share[label]:
                         continue
                     # another strength in every tissue: what one organ shows says nothing of its neighbour
-                    other = (n + 7 * label) % position.shape[3]
+                    other = (n + 7 * label) % count
                     a = amplitude[label] * (1 + spread[label] * strength[ti, tj, tk, other]) * sign[ti, tj, tk, n]
-                    a *= math.exp(-0.5 * off * off)
+                    a *= min(seen, 1.0) * math.exp(-0.5 * off * off)
                     distance = depth + 0.5 * e * e * bend[row]
                     phase = wave_number * distance
                     fr = distance / sample_mm
@@ -183,7 +190,7 @@ def gather(
 
 
 @njit()
-def _fraction(local_mm):
+def _fraction(local_mm, scale):
     """A number in [0, 1) that a coordinate within its cell fixes."""
-    v = local_mm * 53.7
+    v = local_mm * scale
     return v - math.floor(v)
