@@ -4,5 +4,6 @@
 from .agreement import Renderer
 from .reslice import slice_fast
 from .slicing import slice_volume
+from .ultrasound import UltrasoundConfig, UltrasoundRenderer
 
-__all__ = ["Renderer", "slice_fast", "slice_volume"]
+__all__ = ["Renderer", "UltrasoundConfig", "UltrasoundRenderer", "slice_fast", "slice_volume"]

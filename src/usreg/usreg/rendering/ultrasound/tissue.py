@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import weakref
+from collections import Counter
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ...data.tissues import TissueTable, with_values
@@ -88,32 +91,41 @@ def label_map(volume: Volume, table: TissueTable) -> LabelMap:
     if labels is None:
         raise ShapeError("the volume has no labels: ultrasound is rendered from a label map with names, not from grey values")
     rows = table.rows(volume.label_names)
-    values, counts = labels.reshape(-1).to(torch.int64).unique(return_counts=True)
-    known = [0 <= v < len(rows) and int(rows[v]) >= 0 for v in values.tolist()]
-    nameless = [f"{v} ({n} voxels)" for v, n, k in zip(values.tolist(), counts.tolist(), known, strict=True) if not k]
+    voxels = labels.cpu().numpy()
+    counts = _counts(voxels)
+    nameless = [f"{v} ({n} voxels)" for v, n in counts.items() if not (0 <= v < len(rows) and int(rows[v]) >= 0)]
     if nameless:
         raise ConfigError(f"no tissue is known for label values {', '.join(nameless)}: name them in 'label_names'")
-    values = torch.cat([values.new_zeros(1), values[values != 0]])  # kind 0 is the surroundings
+    values = [0, *(v for v in counts if v != 0)]  # kind 0 is the surroundings
     if len(values) > 256:
         raise ConfigError(f"{len(values)} kinds of labels; 256 are the most")
-    lookup = torch.zeros(int(values.max()) + 1, dtype=torch.uint8)
-    lookup[values] = torch.arange(len(values), dtype=torch.uint8)
-    kinds = lookup[labels.to(torch.int32)]
-    return LabelMap(kinds, _mixed(kinds), rows[values], _shifts(values), volume.grid, 0)
+    lookup = np.zeros(max(values) + 1, np.uint8)
+    lookup[values] = np.arange(len(values))
+    kinds = torch.from_numpy(lookup[voxels])
+    return LabelMap(kinds, _mixed(kinds), rows[values], _shifts(torch.tensor(values)), volume.grid, 0)
+
+
+def _counts(voxels: NDArray[np.integer]) -> dict[int, int]:
+    """How often each value occurs, in rising order; layer by layer, so that no copy of the volume is sorted."""
+    counts: Counter[int] = Counter()
+    for layer in voxels:
+        values, times = np.unique(layer, return_counts=True)
+        counts.update(dict(zip(values.tolist(), times.tolist(), strict=True)))
+    return dict(sorted(counts.items()))
 
 
 def _mixed(kinds: Tensor) -> Tensor:
     """1 where a 3x3x3 neighbourhood holds more than one kind; the border counts as continued."""
-    mixed = torch.zeros_like(kinds)
-    high = low = kinds
+    around, voxels = np.pad(kinds.numpy(), 1, mode="edge"), kinds.numpy().shape
+    high = low = around
     for axis in range(3):
-        n = high.shape[axis]
-        index = torch.arange(n)
-        up, down = (index + 1).clamp_max(n - 1), (index - 1).clamp_min(0)
-        high = torch.maximum(torch.maximum(high, high.index_select(axis, up)), high.index_select(axis, down))
-        low = torch.minimum(torch.minimum(low, low.index_select(axis, up)), low.index_select(axis, down))
-    mixed[high != low] = 1
-    return mixed
+        parts = [[np.s_[:]] * 3 for _ in range(3)]
+        for k in range(3):
+            parts[k][axis] = np.s_[k : k + voxels[axis]]
+        a, b, c = (tuple(part) for part in parts)
+        high = np.maximum(np.maximum(high[a], high[b]), high[c])
+        low = np.minimum(np.minimum(low[a], low[b]), low[c])
+    return torch.from_numpy((high != low).astype(np.uint8))
 
 
 def _shifts(values: Tensor) -> Tensor:
