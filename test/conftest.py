@@ -4,16 +4,19 @@
 import fcntl
 import os
 import re
+import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 # Environment before any import of numpy, torch or rclpy; every way of starting pytest gets the same.
 TOP = Path(__file__).resolve().parents[1]
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(TOP / "config" / "fastdds.xml"))
-os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "SYSTEM_DEFAULT")  # LOCALHOST would open sockets everywhere
 os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 101))  # above 101 the ports meet the ephemeral range
 
 import numpy as np  # noqa: E402
@@ -97,3 +100,111 @@ def clean_leftovers() -> Callable[[float], list[str]]:
 def pytest_sessionfinish() -> None:
     """Leave nothing behind in shared memory."""
     clean_shared_memory(STARTED)
+
+
+@pytest.fixture(scope="session")
+def depth_change_session(tmp_path_factory: pytest.TempPathFactory) -> "DepthChange":
+    """The first 4 s of the phantom session; after 2 s and a gap of 0.3 s the image begins at another pixel.
+
+    As after a change of depth: geometry and static transform differ, what the remaining pixels show does not.
+    """
+    return DepthChange(tmp_path_factory.mktemp("depth") / "change")
+
+
+class DepthChange:
+    """A session with a change of the image's origin.
+
+    Args:
+        folder: to be made.
+
+    Attributes:
+        change_s: stamp of the change. shift: (4, 4), before_T_after of the image frames, mm.
+        geometry: of the frames before it. probe_T_image: (4, 4), before it.
+    """
+
+    CUT = (9, 14)  # columns and rows that are gone after the change
+    LENGTH_S, CHANGE_S, GAP_S = 4.0, 2.0, 0.3
+
+    def __init__(self, folder: Path) -> None:
+        from usreg.data.bags import BagReader, BagWriter
+
+        shutil.copytree(TOP / "bags" / "phantom", folder, ignore=shutil.ignore_patterns("bag"))
+        with BagReader(TOP / "bags" / "phantom" / "bag") as whole, BagWriter(folder / "bag") as changed:
+            self._begin(whole)
+            for topic in whole.topics.values():
+                changed.add_topic(topic.name, topic.type_name, topic.qos)
+            waiting = [(round(self.change_s * 1e9), self.names.tf_static, self._changed_static())]
+            for raw in whole.raw_messages():
+                if raw.log_ns >= round((self.begin_s + self.LENGTH_S) * 1e9):
+                    break
+                while waiting and raw.log_ns >= waiting[0][0]:
+                    ns, name, message = waiting.pop()
+                    changed.write(name, ns, message)
+                message = self._message(raw.topic, whole.decode(raw))
+                if message is not None:
+                    changed.write(raw.topic, raw.log_ns, message)
+        self.folder = folder
+
+    def _begin(self, bag: Any) -> None:
+        """Times, geometry and calibration before the change."""
+        from usreg.data.bag_messages import decode_geometry
+        from usreg.data.bag_poses import decode_transforms
+        from usreg.data.sessions import read_session
+
+        self.config = read_session(TOP / "bags" / "phantom").config
+        self.names, self.frames = self.config.topics, self.config.frames
+        self.begin_s = bag.span_ns[0] * 1e-9
+        self.change_s = self.begin_s + self.CHANGE_S
+        _, _, first = next(bag.messages([self.names.geometry]))
+        _, _, statics = next(bag.messages([self.names.tf_static]))
+        self.geometry = decode_geometry(first)[1]
+        found = {t.child: t.parent_T_child for t in decode_transforms(statics)}
+        self.probe_T_image = found[self.frames.image]
+        (a, b), (_, d) = self.geometry.pixel_to_mm
+        self.offset_mm = (a * self.CUT[0] + b * self.CUT[1], d * self.CUT[1])
+        self.shift = torch.eye(4, dtype=torch.float64)
+        self.shift[:2, 3] = torch.tensor(self.offset_mm, dtype=torch.float64)
+
+    def _changed_static(self) -> Any:
+        from usreg.data.bag_poses import StampedTransform, encode_transforms
+
+        pose = self.probe_T_image @ self.shift
+        return encode_transforms([StampedTransform(self.change_s, self.frames.probe, self.frames.image, pose)])
+
+    def _message(self, topic: str, message: Any) -> Any:
+        """The message as it is after the change; None in the gap."""
+        from usreg.data import bag_messages, bag_poses, ros_time
+
+        names = self.names
+        if topic not in (names.image, names.geometry, names.truth):
+            return message
+        if topic == names.truth:
+            poses = bag_poses.decode_transforms(message)
+            moved = [self._moved(p) if p.child == self.frames.image else p for p in poses]
+            return bag_poses.encode_transforms(moved)
+        stamp_s = ros_time.of_header(message.header.stamp)
+        if stamp_s < self.change_s - 0.02:
+            return message
+        if stamp_s < self.change_s + self.GAP_S:
+            return None
+        if topic == names.geometry:
+            return bag_messages.encode_geometry(stamp_s, self.after, self.frames.image, 1)
+        columns, rows = self.CUT
+        image = bag_messages.decode_image(message)[1][rows:, columns:]
+        return bag_messages.encode_image(stamp_s, image, self.frames.image)
+
+    def _moved(self, pose: Any) -> Any:
+        return replace(pose, parent_T_child=pose.parent_T_child @ self.shift) if pose.stamp_s > self.change_s else pose
+
+    @property
+    def after(self) -> Any:
+        """Geometry of the frames after the change."""
+        plane, (dx, dy), (columns, rows) = self.geometry.plane, self.offset_mm, self.CUT
+        x0, y0, x1, y1 = self.geometry.clip_mm
+        apex = (self.geometry.apex_mm[0] - dx, self.geometry.apex_mm[1] - dy)
+        cut = replace(plane, height=plane.height - rows, width=plane.width - columns)
+        return replace(self.geometry, plane=cut, apex_mm=apex, clip_mm=(x0 - dx, y0 - dy, x1 - dx, y1 - dy))
+
+    def probe_T_image_at(self, stamp_s: float) -> torch.Tensor:
+        """What is right for a frame."""
+        return self.probe_T_image if stamp_s < self.change_s else self.probe_T_image @ self.shift

@@ -130,6 +130,44 @@ def test_statics_come_once_without_the_edges_that_a_node_owns(bench: Any, bag: P
     assert {t.child_frame_id for m in played.moving for t in m.transforms} == {"needle"}
 
 
+def moved_static(x_mm: float, stamp_s: float) -> Any:
+    place = se3.translation(torch.tensor([x_mm, 0.0, 0.0], dtype=torch.float64))
+    return bag_poses.encode_transforms([bag_poses.StampedTransform(stamp_s, "us_probe", "us_image", place)])
+
+
+def write_change(path: Path) -> Path:
+    """Ten frames; the image's place in the probe changes between the fifth and the sixth."""
+    with BagWriter(path) as bag:
+        for at_s, x_mm in ((START_S, 1.0), (START_S + 4.5 * STEP_S, 2.0)):
+            bag.write("/tf_static", round(at_s * 1e9), moved_static(x_mm, at_s))
+        for k in range(FRAMES):
+            stamp_s = START_S + k * STEP_S
+            image = bag_messages.encode_image(stamp_s, torch.full((8, 16), k, dtype=torch.uint8))
+            bag.write("/us/image", round(stamp_s * 1e9), image)
+    return path
+
+
+def test_a_static_that_changes_is_told_at_its_time(bench: Any, tmp_path: Path) -> None:
+    order: list[str] = []
+
+    def on_static(message: TFMessage) -> None:
+        order.extend(str(round(1000 * t.transform.translation.x)) for t in message.transforms)
+
+    bench.probe.create_subscription(TFMessage, "tf_static", on_static, qos.profile("tf_static_in"))
+    bench.probe.create_subscription(Image, "us/image", lambda m: order.append("image"), qos.profile("recorder"))
+    Played(bench, write_change(tmp_path / "change"), wait_for=["us/image=2"], rate=0.2).to_the_end()
+    assert order == ["1", *["image"] * 5, "2", *["image"] * 5]
+
+
+def test_statics_begin_again_with_the_bag(bench: Any, tmp_path: Path) -> None:
+    statics = bench.hear(TFMessage, "tf_static", "tf_static_in")
+    played = Played(bench, write_change(tmp_path / "change"), wait_for=["us/image=1"], exit_at_end=False)
+    bench.until(lambda: len(played.images) == FRAMES)
+    bench.call(Trigger, "player/restart", Trigger.Request())
+    bench.until(lambda: len(played.images) == 2 * FRAMES)
+    assert [round(1000 * m.transforms[0].transform.translation.x) for m in statics] == [1, 2, 1, 2]
+
+
 def test_all_transforms_are_played_where_no_node_owns_them(bench: Any, bag: Path) -> None:
     played = Played(bench, bag).to_the_end()
     assert [len(m.transforms) for m in played.moving] == [2] * FRAMES
@@ -286,6 +324,7 @@ def test_an_empty_bag_is_said_to_be_empty(bench: Any, tmp_path: Path) -> None:
         ({}, "no bag is named"),
         ({"bag": "nowhere"}, "no bag 'nowhere'"),
         ({"topics": ["/us/image", "/truth"]}, "truth"),
+        ({"topics": ["/us/image", "/truth/tf"]}, "truth"),
         ({"topics": ["/joint_states"]}, "no images on '/us/image'"),
         ({"image_topic": "/camera"}, "no images on '/camera'"),
         ({"rate": 0.0}, "rate"),

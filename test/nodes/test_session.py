@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The phantom through the real nodes over the real middleware: the Navigator's poses, and a killed node.
 
-Each run is a `usreg run` of its own, on a private domain, over the first seconds of the session that ships.
+Each run is a `usreg run` of its own, on a private domain, over the first seconds of the session that ships; the depth
+changes within them.
 """
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +20,7 @@ import torch
 pytest.importorskip("rclpy", reason="ROS 2 is not importable by this python: run through make test")
 pytest.importorskip("usreg_msgs", reason="usreg_msgs is not built: run make build")
 from usreg.data.bag_poses import RegistrationRecord, decode_registration, decode_stamped_pose  # noqa: E402
-from usreg.data.bags import BagReader, BagWriter  # noqa: E402
+from usreg.data.bags import BagReader  # noqa: E402
 from usreg.data.sessions import Session, read_session  # noqa: E402
 from usreg.evaluation import tre_mm  # noqa: E402
 from usreg.geometry import se3  # noqa: E402
@@ -31,18 +31,9 @@ PATIENCE_S = 100.0
 
 
 @pytest.fixture(scope="module")
-def session(top: Path, tmp_path_factory: pytest.TempPathFactory) -> Session:
-    """The first 4 s of the phantom session: 58 frames."""
-    folder = tmp_path_factory.mktemp("session") / "short"
-    shutil.copytree(top / "bags" / "phantom", folder, ignore=shutil.ignore_patterns("bag"))
-    with BagReader(top / "bags" / "phantom" / "bag") as whole, BagWriter(folder / "bag") as short:
-        assert whole.span_ns is not None
-        for topic in whole.topics.values():
-            short.add_topic(topic.name, topic.type_name, topic.qos)
-        for raw in whole.raw_messages():
-            if raw.log_ns < whole.span_ns[0] + 4 * 10**9:
-                short.write_raw(raw.topic, raw.log_ns, raw.data)
-    return read_session(folder)
+def session(depth_change_session: Any) -> Session:
+    """The first 4 s of the phantom session with a change of depth in them: some 50 frames."""
+    return read_session(depth_change_session.folder)
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +80,7 @@ def test_in_lockstep_the_nodes_give_the_navigators_poses(
     assert [r.stamp_s for r in estimates] == sorted(expected), said
     for record in estimates:
         assert_same(record, expected[record.stamp_s], 1e-3)
+    assert len({expected[r.stamp_s].frame.image.shape for r in estimates}) == 2, "both depths"
     smoothed = recorded(tmp_path / "rec", "/registration/smoothed", decode_stamped_pose)
     assert len(smoothed) >= 0.9 * len(expected)
 

@@ -3,7 +3,7 @@
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -22,12 +22,20 @@ from usreg.geometry.sector import full_rectangle  # noqa: E402
 from usreg.nodes import convert  # noqa: E402
 from usreg.nodes.simulator import SimulatorNode, simulated  # noqa: E402
 from usreg.nodes.stamps import shifted  # noqa: E402
-from usreg.simulation.recording import Entry  # noqa: E402
 
 START_S, STEP_S, LATENCY_NS = 1000.0, 0.04, 20_000_000
 FRAMES, JOINTS = 6, 24
 GEOMETRY = full_rectangle(PlaneGrid(8, 16, ((0.5, 0.0), (0.0, 0.5))))
 TRUTH = "/truth/tf"
+
+
+class Entry(NamedTuple):
+    """As a simulation gives them."""
+
+    log_ns: int
+    stamp_ns: int
+    topic: str
+    message: Any
 
 
 class Scan:

@@ -2,6 +2,7 @@
 """arm_tracking: every frame gets its measured pose or a reason; TF has one authority for each edge."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from usreg.tracking import JointBuffer, Tracker  # noqa: E402
 
 GEOMETRY = full_rectangle(PlaneGrid(16, 20, ((0.5, 0.0), (0.0, 0.5))))
 PROBE_T_IMAGE = se3.exp(torch.tensor([5.0, -3.0, 40.0, 0.1, 0.2, -0.3], dtype=torch.float64))
+SHIFT = se3.translation(torch.tensor([3.0, -4.0, 0.0], dtype=torch.float64))
 ARM = load_arm("iiwa7")
 
 
@@ -147,6 +149,72 @@ def test_without_a_calibration_the_statics_of_others_count(bench: Any, poses: li
     bench.until(lambda: len(poses) == 1)
     expected = ARM.world_T_probe(node.buffer.joints_at(5.006)) @ PROBE_T_IMAGE
     assert torch.allclose(convert.decode_pose(poses[0].pose.pose), expected, atol=1e-9)
+
+
+def test_statics_that_change_hold_for_the_frames_after_the_change(bench: Any, poses: list[Any]) -> None:
+    """The new static comes before a frame that was taken earlier is due: that frame keeps the old place."""
+    names = frames_of(bench)
+    node = bench.add(ArmTrackingNode, hold_s=5.0, **names)
+    places = [(4.0, PROBE_T_IMAGE), (5.02, PROBE_T_IMAGE @ SHIFT)]
+    for since_s, place in places:
+        static = convert.transform_to_msg(place, since_s, names["probe_frame"], names["image_frame"])
+        other = convert.transform_to_msg(se3.identity(), 99.0, names["world_frame"], "elsewhere")
+        bench.say("/tf_static", TFMessage(transforms=[static, other]), "tf_static")
+    bench.until(lambda: node.tracker is not None and torch.equal(pose_in_probe(node, 6.0), pose_in_probe(node, 5.02)))
+    for stamp_s in (5.0, 5.01, 5.02, 5.03):
+        bench.say("joint_states", state(stamp_s))
+    for stamp_s in (5.005, 5.0199, 5.02, 5.025):
+        frame(bench, stamp_s)
+    bench.until(lambda: len(poses) == 4)
+    for message, place in zip(poses, (PROBE_T_IMAGE,) * 2 + (PROBE_T_IMAGE @ SHIFT,) * 2, strict=True):
+        stamp_s = convert.stamp_to_s(message.header.stamp)
+        expected = ARM.world_T_probe(node.buffer.joints_at(stamp_s)) @ place
+        assert (convert.decode_pose(message.pose.pose) - expected).abs().max() < 1e-6
+
+
+def pose_in_probe(node: ArmTrackingNode, stamp_s: float) -> torch.Tensor:
+    assert node.tracker is not None
+    found = node.tracker.calibration_at(stamp_s).probe_T_image
+    return found if torch.allclose(found, PROBE_T_IMAGE @ SHIFT, atol=1e-9) else torch.zeros(1)
+
+
+def test_statics_that_were_known_come_again_after_a_jump(bench: Any, poses: list[Any]) -> None:
+    names = frames_of(bench)
+    node = bench.add(ArmTrackingNode, hold_s=5.0, **names)
+    for since_s, place in ((4.0, PROBE_T_IMAGE), (5.02, PROBE_T_IMAGE @ SHIFT), (4.0, PROBE_T_IMAGE)):
+        static = convert.transform_to_msg(place, since_s, names["probe_frame"], names["image_frame"])
+        node.on_tf_static(TFMessage(transforms=[static]))
+    assert torch.allclose(node.tracker.calibration_at(5.0).probe_T_image, PROBE_T_IMAGE, atol=1e-9)
+    assert torch.allclose(node.tracker.calibration_at(5.02).probe_T_image, PROBE_T_IMAGE @ SHIFT, atol=1e-9)
+
+
+def test_with_a_calibration_file_the_frames_geometry_moves_the_image(
+    bench: Any, poses: list[Any], calibration: str
+) -> None:
+    """The centre of the array stays where it is in the probe; TF is told of the image's new origin."""
+    names = frames_of(bench)
+    fixed = bench.hear(TFMessage, "/tf_static", "tf_static_in")
+    node = bench.add(ArmTrackingNode, calibration=calibration, **names)
+    for stamp_s in (5.0, 5.01, 5.02):
+        bench.say("joint_states", state(stamp_s))
+    frame(bench, 5.005)
+    x, y = GEOMETRY.apex_mm
+    deeper = replace(GEOMETRY, apex_mm=(x - 3.0, y + 4.0))
+    bench.say("us/geometry", convert.geometry_to_msg(deeper, 5.015, "us_image"))
+    bench.until(lambda: len(poses) == 2)
+    for message, place in zip(poses, (PROBE_T_IMAGE, PROBE_T_IMAGE @ SHIFT), strict=True):
+        expected = ARM.world_T_probe(node.buffer.joints_at(convert.stamp_to_s(message.header.stamp))) @ place
+        assert (convert.decode_pose(message.pose.pose) - expected).abs().max() < 1e-6
+
+    def told() -> list[torch.Tensor]:
+        mine = [t for m in fixed for t in m.transforms if t.child_frame_id == names["image_frame"]]
+        return [convert.transform_from_msg(t) for t in mine]
+
+    bench.until(lambda: bool(told()) and torch.allclose(told()[-1], PROBE_T_IMAGE @ SHIFT, atol=1e-6))
+    other = replace(GEOMETRY, kind="phased", radius_mm=(0.0, 8.0), angle_rad=(-0.5, 0.5))
+    bench.say("us/geometry", convert.geometry_to_msg(other, 5.017, "us_image"))
+    bench.until(lambda: node.diagnostics.drops == {"CalibrationError": 1})
+    assert "linear probe" in node.diagnostics.condition[1] and len(poses) == 2
 
 
 def test_links_and_statics_are_in_tf(bench: Any, poses: list[Any], calibration: str) -> None:

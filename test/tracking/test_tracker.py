@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import array
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from usreg.data.types import Calibration, Frame
-from usreg.errors import GeometryError, KinematicsError, ShapeError, StalePoseError, TimeError
+from usreg.errors import CalibrationError, GeometryError, KinematicsError, ShapeError, StalePoseError, TimeError
 from usreg.geometry import se3
 from usreg.geometry.plane import PlaneGeometry, PlaneGrid
+from usreg.geometry.sector import SectorGeometry
 from usreg.kinematics import load_arm
-from usreg.tracking import JointBuffer, JointBufferConfig, PoseBuffer, PoseBufferConfig, Tracker
+from usreg.tracking import History, JointBuffer, JointBufferConfig, PoseBuffer, PoseBufferConfig, Tracker
 
 BENT = torch.tensor([0.2, 0.6, -0.3, -1.3, 0.4, 0.9, -0.5], dtype=torch.float64)
 PROBE_T_IMAGE = se3.exp(torch.tensor([-40.0, 3.0, 60.0, 0.4, -0.2, 1.3], dtype=torch.float64))
@@ -199,3 +201,75 @@ def test_tracker_refuses_late_frames_and_resets_its_buffer() -> None:
     tracker.reset()
     with pytest.raises(StalePoseError, match="no joint state of iiwa7"):
         tracker.track(frame(1.1))
+
+
+# --- a change of depth ---
+
+FAN = SectorGeometry(
+    "convex", PlaneGrid(40, 60, ((0.5, 0.0), (0.0, 0.5))), (15.0, -30.0), (32.0, 50.0), (-0.4, 0.4),
+    (0.0, 0.0, 29.5, 19.5), 18.0,
+)  # fmt: skip
+
+
+def still(*stamps: float) -> PoseBuffer:
+    buffer = PoseBuffer(PoseBufferConfig(max_frozen_s=None, max_gap_s=10.0))
+    for stamp_s in stamps:
+        buffer.add(stamp_s, se3.identity())
+    return buffer
+
+
+def test_the_centre_of_the_array_stays_in_the_probe() -> None:
+    """Any point given from the apex lies at the same place in the probe, whatever the depth."""
+    tracker = Tracker(Calibration(PROBE_T_IMAGE, FAN.pixel_to_mm, FAN), still(1.0, 2.0))
+    plane = PlaneGrid(40, 60, ((0.8, 0.0), (0.0, 0.8)))
+    deeper = replace(FAN, plane=plane, apex_mm=(24.0, -25.5), radius_mm=(32.0, 70.0), depth_mm=38.0)
+    for geometry in (FAN, deeper):
+        world_T_image, _ = tracker.pose_at(1.5, geometry)
+        from_apex = torch.tensor([[geometry.apex_mm[0] + 3.0, geometry.apex_mm[1] + 40.0, 0.0]], dtype=torch.float64)
+        found = se3.transform_points(world_T_image, from_apex)
+        expected = se3.transform_points(PROBE_T_IMAGE, torch.tensor([[18.0, 10.0, 0.0]], dtype=torch.float64))
+        assert (found - expected).abs().max() < 1e-9
+    assert torch.equal(tracker.pose_at(1.5, FAN)[0], tracker.pose_at(1.5)[0])
+
+
+def test_the_covariance_is_about_the_origin_of_the_frames_own_image() -> None:
+    buffer = PoseBuffer(PoseBufferConfig(max_frozen_s=None, sigma_rad=0.01))
+    for stamp_s in (1.0, 1.05):
+        buffer.add(stamp_s, se3.identity())
+    tracker = Tracker(Calibration(PROBE_T_IMAGE, FAN.pixel_to_mm, FAN), buffer)
+    world_T_image, covariance = tracker.pose_at(1.02, replace(FAN, apex_mm=(15.0, 30.0)))
+    expected = se3.move_pivot(buffer.at(1.02)[1], world_T_image[:3, 3])
+    torch.testing.assert_close(covariance, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_a_calibration_of_another_probe_is_refused() -> None:
+    tracker = Tracker(Calibration(PROBE_T_IMAGE, FAN.pixel_to_mm, FAN), still(1.0, 2.0))
+    with pytest.raises(CalibrationError, match="convex probe.*linear"):
+        tracker.pose_at(1.5, replace(FAN, kind="linear"))
+    with pytest.raises(CalibrationError, match="60x40.*6x4.*no sector"):
+        tracker.track(frame(1.5))
+    alike = PlaneGeometry(PlaneGrid(40, 60, ((0.5, 0.0), (0.0, 0.5 + 1e-12))))
+    assert torch.equal(tracker.pose_at(1.5, alike)[0], PROBE_T_IMAGE)
+
+
+def test_calibrations_hold_from_their_stamps_also_after_a_reset() -> None:
+    tracker = Tracker(calibration(), still(1.0, 2.0, 3.0), since_s=1.5)
+    other = PROBE_T_IMAGE @ PROBE_T_IMAGE
+    tracker.recalibrate(2.0, Calibration(other, ((0.5, 0.0), (0.0, 0.5))))
+    for stamp_s, expected in ((1.0, PROBE_T_IMAGE), (1.999, PROBE_T_IMAGE), (2.0, other), (3.0, other)):
+        torch.testing.assert_close(tracker.track(frame(stamp_s)).world_T_image, expected, rtol=0, atol=1e-12)
+    tracker.reset()
+    tracker.buffer = still(1.0, 2.0)
+    torch.testing.assert_close(tracker.track(frame(1.2)).world_T_image, PROBE_T_IMAGE, rtol=0, atol=1e-12)
+
+
+def test_a_history_keeps_its_order_and_replaces_equal_stamps() -> None:
+    history: History[str] = History()
+    with pytest.raises(TimeError, match="nothing"):
+        history.at(1.0)
+    for stamp_s, value in ((3.0, "c"), (1.0, "a"), (2.0, "wrong"), (2.0, "b")):
+        history.add(stamp_s, value)
+    assert [history.at(s) for s in (0.0, 1.0, 1.9, 2.0, 2.9, 3.0, 9.0)] == ["a", "a", "a", "b", "b", "c", "c"]
+    assert len(history) == 3
+    with pytest.raises(TimeError, match="finite"):
+        history.add(math.nan, "x")

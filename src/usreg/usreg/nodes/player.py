@@ -65,7 +65,7 @@ class PlayerNode(Stage):
         made = {}
         for name in self.config.topics:
             topic = self.bag.topics.get(name)
-            if topic is None or (topic.type_name == TF and latched(topic)):
+            if topic is None or (topic.type_name == TF and (latched(topic) or name.endswith("/tf_static"))):
                 continue
             profile = QOS.get(topic.type_name, "latched" if latched(topic) else "result")
             check_type(topic)
