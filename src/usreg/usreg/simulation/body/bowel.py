@@ -11,7 +11,7 @@ from .raster import Canvas
 from .shapes import Array, Field, Points, noise, smooth_max, spline, tube
 from .trunk import Trunk
 
-LOOP_MM = 26.0  # spacing of the loops of small bowel
+LOOP_MM = 25.0  # spacing of the loops of small bowel
 
 
 def put_bowel(canvas: Canvas, frame: Frame, trunk: Trunk, stomach: tuple[Field, Points], taken: Array) -> None:
@@ -24,15 +24,18 @@ def put_bowel(canvas: Canvas, frame: Frame, trunk: Trunk, stomach: tuple[Field, 
     room = np.maximum(trunk.under + 3.0, 1.5 - taken)
     _gas(canvas, trunk, stomach[0].values, stomach[1], rng, "stomach", share=0.5)
     for curve in (duodenum(frame, stomach[1]), *colon(frame, rng)):
-        _put_gut(canvas, trunk, room, curve, rng)
+        room = np.maximum(room, 1.5 - _put_gut(canvas, trunk, room, curve, rng, 0.35))
     for curve in loops(frame, room, trunk, rng):
-        _put_gut(canvas, trunk, room, curve, rng)
+        _put_gut(canvas, trunk, room, curve, rng, 0.15)
 
 
-def _put_gut(canvas: Canvas, trunk: Trunk, room: Array, curve: Points, rng: np.random.Generator) -> None:
+def _put_gut(
+    canvas: Canvas, trunk: Trunk, room: Array, curve: Points, rng: np.random.Generator, share: float
+) -> Array:
     values = smooth_max(tube(trunk.lattice, curve, 8.0) + 0.8 * noise(trunk.lattice, 14.0, rng), room, 4.0)
     canvas.put(Field(trunk.lattice, values), "bowel", ("visceral_fat",))
-    _gas(canvas, trunk, values, curve, rng, "bowel", share=0.4)
+    _gas(canvas, trunk, values, curve, rng, "bowel", share)
+    return values
 
 
 def _gas(
@@ -82,16 +85,16 @@ def loops(frame: Frame, room: Array, trunk: Trunk, rng: np.random.Generator) -> 
     field, w = Field(trunk.lattice, room), frame.cavity.half_width_mm
     top, front = frame.z("L2", 4.0), -0.5 * frame.depth_mm
     low, high = (-0.62 * w, front, -160.0), (0.66 * w, float(frame.spine_front(-50.0)) - 8.0, top)
-    axes = [np.arange(a + 0.5 * LOOP_MM, b, LOOP_MM) for a, b in zip(low, high, strict=True)]
+    axes = [np.arange(a + 0.4 * LOOP_MM, b, LOOP_MM) for a, b in zip(low, high, strict=True)]
     points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
-    points = points + rng.uniform(-6.0, 6.0, points.shape)
-    points = points[field.at(points) < -8.0]
+    points = points + rng.uniform(-5.0, 5.0, points.shape)
+    points = points[field.at(points) < -5.0]
     order, left = [], list(range(len(points)))
     here = np.array([34.0, front + 50.0, top])
     while left:  # the nearest point that is left, loops preferring their own level
         away = np.linalg.norm((points[left] - here) * (1.0, 1.0, 1.3), axis=1)
         order.append(left.pop(int(np.argmin(away))))
         here = points[order[-1]]
-    chain = np.column_stack([points[order], rng.uniform(10.5, 14.0, len(order))])
+    chain = np.column_stack([points[order], rng.uniform(10.0, 12.5, len(order))])
     breaks = np.flatnonzero(np.linalg.norm(np.diff(chain[:, :3], axis=0), axis=1) > 1.9 * LOOP_MM) + 1
     return [spline(part) for part in np.split(chain, breaks) if len(part) >= 3]

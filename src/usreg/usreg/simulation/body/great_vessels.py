@@ -115,7 +115,7 @@ def _branches(frame: Frame, aorta: Points, cava: Points, rng: np.random.Generato
 def renal_hilum(frame: Frame, side: float) -> Points:
     """(3,) where vessels enter the kidney; the right kidney lies lower."""
     z = frame.z("L1", 2.0) if side > 0 else frame.z("L1", -14.0)
-    return np.array([side * 39.0, float(frame.spine_y(z)) + 2.0, z])
+    return np.array([side * 42.0, float(frame.spine_y(z)) + 2.0, z])
 
 
 def splenic_vein(frame: Frame) -> Points:

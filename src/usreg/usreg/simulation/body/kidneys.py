@@ -33,7 +33,7 @@ def build_kidney(frame: Frame, side: float) -> Kidney:
     half = np.array([0.25, 0.215, 0.5]) * length * np.append(rng.uniform(0.94, 1.06, 2), 1.0)
     turn = _axes(side, rng)
     hilum = renal_hilum(frame, side)
-    centre = hilum + turn[0] * (0.62 * half[0]) + turn[2] * rng.uniform(-4.0, 4.0) + np.array([0.0, 4.0, 0.0])
+    centre = hilum + turn[0] * (0.62 * half[0]) + turn[2] * rng.uniform(-4.0, 4.0) + np.array([0.0, 1.0, 0.0])
     reach = 1.25 * half[2]
     local = Lattice.around(centre - [48, 48, reach], centre + [48, 48, reach], STEP_MM)
     p = [c - np.float32(o) for c, o in zip(local.axes(), centre, strict=True)]
@@ -52,7 +52,7 @@ def build_kidney(frame: Frame, side: float) -> Kidney:
 
 def _axes(side: float, rng: np.random.Generator) -> Points:
     """Rows: lateral, back, up. Upper poles lean to the midline and back, the hilum looks forward and inward."""
-    lean, back, spin = np.radians([14.0, 12.0, 30.0] + rng.uniform(-4.0, 4.0, 3))
+    lean, back, spin = np.radians([12.0, 12.0, 30.0] + rng.uniform(-4.0, 4.0, 3))
     up = np.array([-side * np.sin(lean), np.sin(back), 1.0])
     up /= np.linalg.norm(up)
     lateral = np.array([side * np.cos(spin), np.sin(spin), 0.0])

@@ -34,35 +34,50 @@ def build_liver(frame: Frame, trunk: Trunk, obstacles: Array) -> Liver:
     The visceral surface is moved until the volume is the drawn one.
     """
     rng, lattice = frame.rng(4), trunk.lattice
-    parts = _envelope(frame, trunk, obstacles, rng)
+    bounds, bottom = _envelope(frame, trunk, obstacles, rng), _bottom(frame, lattice, rng)
     visceral = _visceral(frame, lattice, rng)
     axis = _gallbladder_axis(frame, rng)
     fossa = tube(lattice, axis + np.array([0, 0, 0, 1.5]))
     bladder = tube(lattice, axis) + 0.6 * noise(lattice, 22.0, rng)
+    bounds = smooth_max(bounds, -fossa, 5.0)
+    drop = 0.0
+    for _ in range(3):  # rounding shortens the lower edge: let it down by what is missing
+        low_cut = smooth_max(bounds, bottom - 0.8 * np.float32(drop), 12.0)
+        field = _filled(lattice, low_cut, visceral, frame.measures["liver_volume_ml"])
+        box = liver_box(field)
+        drop += frame.measures["liver_length_mm"] - float(box[1][2] - box[0][2])
+    return Liver(field, Field(lattice, bladder.astype(np.float32)), axis)
 
-    def at(offset: float) -> Field:
-        values = smooth_max(parts, visceral - offset, 9.0)
-        return Field(lattice, smooth_max(values, -fossa, 5.0))
 
-    low, high = -30.0, 45.0
-    for _ in range(8):
+def _filled(lattice: Lattice, bounds: Array, visceral: Array, volume_ml: float) -> Field:
+    """The liver with its visceral surface so far down that it has a volume, if its other bounds have room for it."""
+    low, high = -40.0, 40.0
+    for _ in range(7):
         middle = 0.5 * (low + high)
-        low, high = (middle, high) if at(middle).volume_ml() < frame.measures["liver_volume_ml"] else (low, middle)
-    return Liver(at(0.5 * (low + high)), Field(lattice, bladder.astype(np.float32)), axis)
+        field = Field(lattice, smooth_max(bounds, visceral - np.float32(middle), 9.0))
+        low, high = (middle, high) if field.volume_ml() < volume_ml else (low, middle)
+    return field
+
+
+def _bottom(frame: Frame, lattice: Lattice, rng: np.random.Generator) -> Array:
+    """Below zero above the lower edge, which rises from the right flank to the left and a little towards the back."""
+    x, y, z = lattice.axes()
+    edge = dome_height(frame) - frame.measures["liver_length_mm"]
+    edge = edge + 0.42 * np.maximum(x + 0.70 * frame.cavity.half_width_mm, 0.0) + 0.10 * (y + 20.0)
+    return (0.8 * (edge - z) + 4.0 * noise(lattice, 60.0, rng)).astype(np.float32)
 
 
 def _envelope(frame: Frame, trunk: Trunk, obstacles: Array, rng: np.random.Generator) -> Array:
-    """All bounds of the liver but its visceral surface."""
+    """Bounds of the liver above, to the left and behind."""
     lattice = trunk.lattice
     x, y, z = lattice.axes()
-    bottom = dome_height(frame) - frame.measures["liver_length_mm"]
-    values = smooth_max(trunk.under + 2.5, bottom - z + 0.10 * (x + 100.0) + 5.0 * noise(lattice, 60.0, rng), 14.0)
-    left = frame.measures["cavity_half_width_mm"] * rng.uniform(0.42, 0.66)
-    values = smooth_max(values, x - left - 0.25 * (z - frame.z("T10")) + 4.0 * noise(lattice, 50.0, rng), 22.0)
+    left = frame.measures["cavity_half_width_mm"] * rng.uniform(0.50, 0.76)
+    sheer = x - left - 0.25 * (z - frame.z("T10")) + 4.0 * noise(lattice, 50.0, rng)
+    values = smooth_max(trunk.under + 0.4, sheer, 16.0)
     # Behind, the liver ends at the vena cava; to the right of it the bare area follows the diaphragm.
     cava_y = frame.spine_front(z) - 0.7 * frame.measures["vena_cava_diameter_mm"] - 6.0
-    slope = 1.35 * 14.0 * np.log1p(np.exp(-(x + 44.0) / 14.0))
-    values = smooth_max(values, ((y - cava_y - slope) * 0.75).astype(np.float32), 10.0)
+    slope = 1.9 * 12.0 * np.log1p(np.exp(-(x + 38.0) / 12.0))
+    values = smooth_max(values, ((y - cava_y - slope) * 0.55).astype(np.float32), 10.0)
     return smooth_max(values, -obstacles, 8.0)
 
 
@@ -72,11 +87,12 @@ def _visceral(frame: Frame, lattice: Lattice, rng: np.random.Generator) -> Array
     p = porta_hepatis(frame)
     normal = np.array([0.53, 0.46, -0.71]) + rng.uniform(-0.04, 0.04, 3)
     normal /= np.linalg.norm(normal)
-    plane = normal[0] * (x - p[0]) + normal[1] * (y - p[1]) + normal[2] * (z - p[2])
+    plane = normal[0] * (x - p[0]) + normal[1] * 45.0 * np.tanh((y - p[1]) / 45.0) + normal[2] * (z - p[2])
     stomach = 10.0 * np.exp(-(((x - 30.0) / 38.0) ** 2) - ((y - p[1]) / 45.0) ** 2 - ((z - p[2] - 25.0) / 45.0) ** 2)
     notch = 7.0 * np.exp(-(((x - 12.0) / 6.0) ** 2)) * np.exp(-(((z - p[2]) / 40.0) ** 2))
     hilum = 8.0 * np.exp(-(((x - p[0]) / 26.0) ** 2) - ((y - p[1]) / 14.0) ** 2 - ((z - p[2]) / 16.0) ** 2)
-    return (plane + stomach + notch + hilum + 3.5 * noise(lattice, 45.0, rng)).astype(np.float32)
+    thin = 0.30 * 15.0 * np.log1p(np.exp((x - 20.0) / 15.0))  # the left lobe tapers
+    return (plane + thin + stomach + notch + hilum + 3.5 * noise(lattice, 45.0, rng)).astype(np.float32)
 
 
 def _gallbladder_axis(frame: Frame, rng: np.random.Generator) -> Points:

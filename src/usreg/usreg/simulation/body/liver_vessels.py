@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...compiled import njit
 from .frame import Frame
 from .great_vessels import GreatVessels
 from .liver import liver_box
@@ -15,6 +16,7 @@ from .tree import Tree, grow, segment_distance
 
 BEND_MM, BEND_SCALE_MM = 2.0, 26.0
 PIECE_MM = 6.0
+GAP_MM = 1.5  # tissue between the trees
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,13 +41,12 @@ def grow_liver_vessels(frame: Frame, liver: Field, great: GreatVessels, terminal
     points = rng.uniform(low, high, (60000, 3))
     points = points[liver.at(points) < -5.0]
     half = len(points) // 2
-    portal = grow(
-        _portal_roots(great, liver), float(great.portal[-1, 3]) * 0.97, True, liver, points[:half], terminals,
-        np.empty((0, 8)),
-    )  # fmt: skip
     roots, radius = _hepatic_roots(frame, great, liver)
+    taken = np.column_stack([roots.reshape(-1, 6), np.full((len(roots), 2), 0.8 * radius)])
+    main = float(great.portal[-1, 3]) * 0.97
+    portal = grow(_portal_roots(great, liver), main, True, liver, points[:half], terminals, taken)
     hepatic = grow(roots, radius, True, liver, points[half:], terminals, portal.tubes())
-    hepatic = without_touching(hepatic, portal.tubes(), radius)
+    portal, hepatic = parted(portal, hepatic, (main, radius))
     warp = _warp(liver, rng)
     bent = LiverVessels(portal, hepatic, np.empty((0, 8)), np.empty((0, 8)), warp)
     return LiverVessels(portal, hepatic, _pieces(bent, portal), _pieces(bent, hepatic), warp)
@@ -72,21 +73,38 @@ def _hepatic_roots(frame: Frame, great: GreatVessels, liver: Field) -> tuple[Poi
     z = frame.z("T10", 6.0)
     start = np.array([np.interp(z, cava[:, 2], cava[:, i]) for i in range(3)])
     ways = np.array([[-0.85, 0.0, -0.45], [-0.45, -0.70, -0.55], [0.55, -0.75, -0.20]])
-    roots = [[start + 3.0 * w, _deepest_towards(liver, start, w, 36.0)] for w in ways]
+    roots = [[start + 3.0 * w, _deepest_towards(liver, start, w, length)]
+             for w, length in zip(ways, (62.0, 58.0, 48.0), strict=True)]
     return np.array(roots), frame.measures["hepatic_vein_diameter_mm"] / 2 * 3 ** (1 / 3)
 
 
-def without_touching(tree: Tree, others: Points, root_radius_mm: float) -> Tree:
-    """Cut off end branches that come within 1 mm of other tubes (N, 8); Murray's law then gives new radii."""
-    for _ in range(40):
-        hit = [
-            i for i, (a, b, r) in enumerate(zip(tree.start, tree.stop, tree.radius, strict=True))
-            if any(segment_distance(a, b, o[:3], o[3:6]) < r + max(o[6], o[7]) + 1.0 for o in others)
-        ]  # fmt: skip
-        if not hit:
-            return tree
-        tree = _without(tree, max(hit, key=lambda i: -tree.flow[i]), root_radius_mm)
-    return tree
+def parted(a: Tree, b: Tree, radii: tuple[float, float]) -> tuple[Tree, Tree]:
+    """Cut end branches until the trees are `GAP_MM` apart; of two that come too near the one with less flow goes.
+
+    Murray's law then gives new radii, so that it is looked for again.
+    """
+    for _ in range(400):
+        i, j = thinnest_touch(a.tubes(), b.tubes(), a.flow, b.flow, GAP_MM)
+        if i < 0:
+            break
+        if a.flow[i] <= b.flow[j]:
+            a = _without(a, i, radii[0])
+        else:
+            b = _without(b, j, radii[1])
+    return a, b
+
+
+@njit()
+def thinnest_touch(a, b, flow_a, flow_b, gap):  # type: ignore[no-untyped-def]
+    """Of all pairs of tubes (N, 8), (M, 8) nearer than a gap the one whose thinner partner has least flow; else -1."""
+    best, least = (-1, -1), 1 << 60
+    for i in range(a.shape[0]):
+        for j in range(b.shape[0]):
+            near = max(a[i, 6], a[i, 7]) + max(b[j, 6], b[j, 7]) + gap
+            flow = min(flow_a[i], flow_b[j])
+            if flow < least and segment_distance(a[i, :3], a[i, 3:6], b[j, :3], b[j, 3:6]) < near:
+                best, least = (i, j), flow
+    return best
 
 
 def _without(tree: Tree, index: int, root_radius_mm: float) -> Tree:
@@ -101,7 +119,7 @@ def _without(tree: Tree, index: int, root_radius_mm: float) -> Tree:
     while k >= 0:
         flow[k] -= tree.flow[index]
         k = int(tree.parent[k])
-    keep = np.array([i for i in range(len(flow)) if i not in gone and flow[i] > 0])
+    keep = np.array([i for i in range(len(flow)) if i not in gone and flow[i] > 0], dtype=np.int64)
     number = np.full(len(flow), -1)
     number[keep] = np.arange(len(keep))
     parent = np.where(tree.parent[keep] >= 0, number[tree.parent[keep]], -1)

@@ -7,6 +7,7 @@ import numpy as np
 
 from .kidneys import Kidney
 from .landmarks import ends
+from .organs import longest
 from .raster import Canvas
 from .shapes import Field
 from .types import ORGANS, VALUE
@@ -25,13 +26,3 @@ def achieved(canvas: Canvas, liver: Field, kidneys: dict[str, Kidney], spleen: F
         found[f"kidney_{side}_achieved_length_mm"] = float(np.linalg.norm(kidney.poles[0] - kidney.poles[1]))
     found["spleen_achieved_length_mm"] = longest(spleen)
     return found
-
-
-def longest(field: Field) -> float:
-    """Greatest extent of a field's inside over directions spread over the sphere, mm."""
-    inside = np.argwhere(field.values < 0)[:, ::-1] * field.lattice.step_mm
-    n = np.arange(400) + 0.5
-    z, turn = 1.0 - n / 400, np.pi * (1.0 + 5.0**0.5) * n
-    ways = np.stack([np.sqrt(1 - z * z) * np.cos(turn), np.sqrt(1 - z * z) * np.sin(turn), z])
-    spans = inside @ ways
-    return float((spans.max(axis=0) - spans.min(axis=0)).max()) + field.lattice.step_mm

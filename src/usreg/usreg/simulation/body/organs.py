@@ -7,26 +7,47 @@ import numpy as np
 
 from .frame import Frame
 from .great_vessels import at_spine, confluence, splenic_vein
-from .shapes import Array, Field, Lattice, Points, ellipsoid, noise, smooth_max, smooth_min, spline, tube
+from .shapes import Array, Field, Lattice, Points, noise, norm_field, smooth_max, smooth_min, spline, tube
 from .trunk import Trunk
 
 
 def spleen(frame: Frame, trunk: Trunk, kidney: Field) -> Field:
-    """Under the left diaphragm along the tenth rib: convex to the wall, hollow towards stomach and kidney."""
+    """Under the left diaphragm along the tenth rib: convex to the wall, hollow towards stomach and kidney.
+
+    It is a lens on the diaphragm: long and wide as drawn, so thick towards the inside as the lens has it there.
+    """
     rng, lattice, length = frame.rng(9), trunk.lattice, frame.measures["spleen_length_mm"]
-    w = frame.cavity.half_width_mm
-    centre = np.array([0.66 * w, float(frame.spine_y(70.0)) + 4.0, frame.z("T11", -6.0)]) + rng.uniform(-3.0, 3.0, 3)
-    long = np.array([0.48, -0.62, -0.62])
-    long /= np.linalg.norm(long)
-    out = np.array([0.80, 0.60, 0.0])
-    out -= long * (out @ long)
-    out /= np.linalg.norm(out)
-    turn = np.array([long, out, np.cross(long, out)])
-    values = ellipsoid(lattice, centre, (0.5 * length, 0.21 * length, 0.33 * length), turn)
-    hollow = ellipsoid(lattice, centre - 0.40 * length * out, (0.42 * length, 0.26 * length, 0.34 * length), turn)
-    values = smooth_max(values + 1.6 * noise(lattice, 32.0, rng), -hollow, 8.0)
-    values = smooth_max(values, trunk.under + 2.0, 6.0)
-    return Field(lattice, smooth_max(values, 3.0 - lifted(kidney, lattice), 6.0))
+    w, shift = frame.cavity.half_width_mm, rng.uniform(-3.0, 3.0, 3)
+    centre = np.array([0.74 * w, float(frame.spine_y(70.0)) + 2.0, frame.z("T11", -10.0)]) + shift
+    long = np.array([0.50, -0.66, -0.56])
+    out = np.array([0.80, 0.60, 0.05])
+    wide = np.cross(long, out)
+    p = [c - np.float32(o) for c, o in zip(lattice.axes(), centre, strict=True)]
+    depth = -trunk.under - 1.0
+    relief = 1.6 * noise(lattice, 32.0, rng)
+    press = smooth_max(-depth, 3.0 - lifted(kidney, lattice), 6.0)
+    stretch = 1.0
+    for _ in range(3):  # pressed and rounded it comes out shorter than drawn: stretch it
+        radii = (0.5 * length * stretch, 0.34 * length * stretch, 0.40 * length)
+        q = [sum(np.float32(v[i]) * p[i] for i in range(3)) / np.float32(r) for v, r in zip((_unit(long), _unit(wide)), radii[:2], strict=True)]
+        values = norm_field([*q, depth / np.float32(radii[2])], radii)
+        far = p[0] * np.float32(out[0]) + p[1] * np.float32(out[1])  # the same depth is met again under the other dome
+        field = Field(lattice, smooth_max(np.maximum(values + relief, -30.0 - far), press, 6.0))
+        stretch *= length / longest(field)
+    return field
+
+
+def _unit(v: Points) -> Points:
+    return v / np.linalg.norm(v)
+
+
+def longest(field: Field) -> float:
+    """Greatest extent of a field's inside over directions spread over the sphere, mm."""
+    inside = np.argwhere(field.values < 0)[:, ::-1] * field.lattice.step_mm
+    n = np.arange(300) + 0.5
+    z, turn = 1.0 - n / 300, np.pi * (1.0 + 5.0**0.5) * n
+    ways = np.stack([np.sqrt(1 - z * z) * np.cos(turn), np.sqrt(1 - z * z) * np.sin(turn), z])
+    return max(float(np.ptp(sum(inside[:, i] * way[i] for i in range(3)))) for way in ways.T)
 
 
 def pancreas(frame: Frame, lattice: Lattice) -> tuple[Field, Points]:
@@ -66,7 +87,7 @@ def crura_and_psoas(frame: Frame) -> list[tuple[str, Points]]:
     found: list[tuple[str, Points]] = []
     for side in (-1.0, 1.0):
         rows = []
-        for level, x, back, radius in (("T12", 27, 12, 5), ("L1", 31, 10, 9), ("L2", 35, 8, 14), ("L3", 41, 4, 19), ("L4", 47, -1, 22), ("L5", 53, -10, 22)):
+        for level, x, back, radius in (("T12", 27, 12, 5), ("L1", 31, 10, 9), ("L2", 34, 8, 13), ("L3", 39, 5, 16), ("L4", 45, 0, 18), ("L5", 52, -10, 19)):
             z = frame.z(level)
             rows.append((side * x, float(frame.spine_y(z)) + back, z, radius))
         found.append(("muscle", spline(np.array(rows))))

@@ -103,7 +103,7 @@ def _put_sternum(canvas: Canvas, frame: Frame, over: tuple[str, ...]) -> None:
             for z, width in zip(np.linspace(top, bottom, 6), np.linspace(*widths, 6), strict=True):
                 row = _on(frame.cavity, np.pi, z * s, 1.0)
                 row[0] = x * width
-                rows.append([*row, 4.6 - 1.2 * abs(x), max(width / 5, 3.0)])
+                rows.append([*row, 4.6 - 1.2 * abs(x), max(width / 4, 3.0)])
             canvas.put_ribbon(np.array(rows), name, over)
 
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from .frame import SKIN_MM, WIDEST_Y_MM, Frame, smoothstep
+from .great_vessels import great_vessels
 from .raster import ANY, Canvas
-from .shapes import Array, Field, Lattice, ellipsoid, noise, smooth_max, smooth_min
+from .shapes import Array, Field, Lattice, ellipsoid, noise, smooth_max, smooth_min, tube
 
-PLEURA_MM, DIAPHRAGM_MM = 1.5, 3.0
+PLEURA_MM, DIAPHRAGM_MM = 0.7, 2.6
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,10 +44,20 @@ def build_trunk(frame: Frame) -> Trunk:
     skin = smooth_max(frame.skin.field(lattice) + common + furrow, -navel, 12.0)
     fat_waves = 0.06 * frame.fat_mm * noise(lattice, 55.0, rng)
     wall = np.maximum(frame.wall.field(lattice) + common + 0.7 * furrow + fat_waves, skin + SKIN_MM + 2.0)
-    cavity = np.maximum(frame.cavity.field(lattice) + common + 0.8 * noise(lattice, 35.0, rng), wall + 6.0)
+    own = _wall_relief(frame, lattice) + 0.8 * noise(lattice, 35.0, rng)
+    cavity = np.maximum(frame.cavity.field(lattice) + common + own, wall + 5.0).astype(np.float32)
     dome, rim = _dome(frame, lattice, cavity, rng)
-    under = smooth_max(dome, cavity + DIAPHRAGM_MM, 6.0)
+    under = smooth_max(dome + DIAPHRAGM_MM, cavity + DIAPHRAGM_MM, 5.0)
     return Trunk(lattice, skin, wall, cavity, dome, under, rim)
+
+
+def _wall_relief(frame: Frame, lattice: Lattice) -> Array:
+    """What the wall adds to the inside, mm: muscles beside the spine, more of them in the loins; seams in front."""
+    x, y, z = lattice.axes()
+    back = smoothstep((y - 10.0) / 40.0)
+    loin = 12.0 * smoothstep((25.0 - z) / 60.0) + 15.0 * np.exp(-((x / 50.0) ** 2)) * smoothstep((60.0 - z) / 50.0)
+    seams = 5.0 * np.exp(-((x / 5.0) ** 2)) + 3.0 * np.exp(-(((np.abs(x) - 78.0) / 7.0) ** 2))
+    return (back * loin - seams * (y < -20.0) * smoothstep((70.0 - z) / 30.0)).astype(np.float32)
 
 
 def dome_height(frame: Frame) -> float:
@@ -88,7 +99,7 @@ def put_trunk(canvas: Canvas, frame: Frame, trunk: Trunk) -> None:
     above = smooth_max(-trunk.dome, trunk.cavity + PLEURA_MM, 3.0)
     middle = _mediastinum(frame, trunk.lattice)
     lung = smooth_max(above, -middle, 8.0)
-    x = trunk.lattice.axes()[0] + 0.0 * lung
+    x = np.broadcast_to(trunk.lattice.axes()[0], lung.shape)
     put(np.maximum(lung, x), "lung_right", over=("visceral_fat",))
     put(np.maximum(lung, -x), "lung_left", over=("visceral_fat",))
     put(np.maximum(_heart(frame, trunk.lattice), -trunk.dome + 1.0), "muscle", over=("visceral_fat", "lung_left"))
@@ -102,8 +113,10 @@ def _mediastinum(frame: Frame, lattice: Lattice) -> Array:
     x, y, z = lattice.axes()
     back = np.sqrt(((x - 4.0) / 30.0) ** 2 + ((y - frame.spine_y(z) + 12.0) / 34.0) ** 2) - 1.0
     front = np.abs(x - 6.0) / 16.0 + (y + 0.25 * frame.depth_mm) / 40.0 - 1.0
+    cava = great_vessels(frame).cava
+    vessel = tube(lattice, cava + np.array([0.0, 0.0, 0.0, 3.0]), 8.0)
     column = smooth_min((25.0 * back).astype(np.float32), (14.0 * front + 0.0 * z).astype(np.float32), 14.0)
-    return smooth_min(column, _heart(frame, lattice) - 6.0, 10.0)
+    return smooth_min(smooth_min(column, _heart(frame, lattice) - 6.0, 10.0), vessel, 6.0)
 
 
 def _heart(frame: Frame, lattice: Lattice) -> Array:
