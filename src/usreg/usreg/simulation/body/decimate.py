@@ -42,48 +42,40 @@ def _quadrics(points, triangles):  # type: ignore[no-untyped-def]
 
 
 @njit()
-def _error(q, p):  # type: ignore[no-untyped-def]
-    x, y, z = p[0], p[1], p[2]
-    return (
-        q[0] * x * x + 2 * q[1] * x * y + 2 * q[2] * x * z + 2 * q[3] * x
-        + q[4] * y * y + 2 * q[5] * y * z + 2 * q[6] * y + q[7] * z * z + 2 * q[8] * z + q[9]
-    )  # fmt: skip
+def _cost(q, p, i, j, place):  # type: ignore[no-untyped-def]
+    """Error of the collapse of an edge, with a little of its length so that flat parts get even triangles.
 
-
-@njit()
-def _place(q, a, b):  # type: ignore[no-untyped-def]
-    """Where the two ends of an edge go together: the least quadric error, or the middle where that is not defined."""
-    middle = 0.5 * (a + b)
-    c00 = q[4] * q[7] - q[5] * q[5]
-    c01 = q[2] * q[5] - q[1] * q[7]
-    c02 = q[1] * q[5] - q[2] * q[4]
-    det = q[0] * c00 + q[1] * c01 + q[2] * c02
-    trace = q[0] + q[4] + q[7]
+    `place` becomes where the two ends go together: the least quadric error, or the middle where that is not defined.
+    Scalars throughout: small arrays would cost more than the arithmetic.
+    """
+    a0, a1, a2, a3, a4 = q[i, 0] + q[j, 0], q[i, 1] + q[j, 1], q[i, 2] + q[j, 2], q[i, 3] + q[j, 3], q[i, 4] + q[j, 4]
+    a5, a6, a7, a8, a9 = q[i, 5] + q[j, 5], q[i, 6] + q[j, 6], q[i, 7] + q[j, 7], q[i, 8] + q[j, 8], q[i, 9] + q[j, 9]
+    x, y, z = 0.5 * (p[i, 0] + p[j, 0]), 0.5 * (p[i, 1] + p[j, 1]), 0.5 * (p[i, 2] + p[j, 2])
+    length2 = (p[i, 0] - p[j, 0]) ** 2 + (p[i, 1] - p[j, 1]) ** 2 + (p[i, 2] - p[j, 2]) ** 2
+    c00, c01, c02 = a4 * a7 - a5 * a5, a2 * a5 - a1 * a7, a1 * a5 - a2 * a4
+    det, trace = a0 * c00 + a1 * c01 + a2 * c02, a0 + a4 + a7
     if det > 1e-4 * trace**3:
-        c11 = q[0] * q[7] - q[2] * q[2]
-        c12 = q[1] * q[2] - q[0] * q[5]
-        c22 = q[0] * q[4] - q[1] * q[1]
-        best = np.empty(3)
-        best[0] = -(c00 * q[3] + c01 * q[6] + c02 * q[8]) / det
-        best[1] = -(c01 * q[3] + c11 * q[6] + c12 * q[8]) / det
-        best[2] = -(c02 * q[3] + c12 * q[6] + c22 * q[8]) / det
-        if ((best - middle) ** 2).sum() <= ((a - b) ** 2).sum():
-            return best
-    return middle
+        c11, c12, c22 = a0 * a7 - a2 * a2, a1 * a2 - a0 * a5, a0 * a4 - a1 * a1
+        bx = -(c00 * a3 + c01 * a6 + c02 * a8) / det
+        by = -(c01 * a3 + c11 * a6 + c12 * a8) / det
+        bz = -(c02 * a3 + c12 * a6 + c22 * a8) / det
+        if (bx - x) ** 2 + (by - y) ** 2 + (bz - z) ** 2 <= length2:
+            x, y, z = bx, by, bz
+    place[0], place[1], place[2] = x, y, z
+    error = (
+        a0 * x * x + 2 * a1 * x * y + 2 * a2 * x * z + 2 * a3 * x
+        + a4 * y * y + 2 * a5 * y * z + 2 * a6 * y + a7 * z * z + 2 * a8 * z + a9
+    )  # fmt: skip
+    return error + 1e-3 * trace * length2
 
 
 @njit()
 def _costs(points, q, edges):  # type: ignore[no-untyped-def]
-    """Error of each edge's collapse, with a little of its length so that flat parts get even triangles."""
+    """Where each edge goes (E, 3) and what it costs (E,)."""
     places = np.empty((edges.shape[0], 3))
     costs = np.empty(edges.shape[0])
     for e in range(edges.shape[0]):
-        i, j = edges[e]
-        both = q[i] + q[j]
-        places[e] = _place(both, points[i], points[j])
-        trace = both[0] + both[4] + both[7]
-        length2 = ((points[i] - points[j]) ** 2).sum()
-        costs[e] = _error(both, places[e]) + 1e-3 * trace * length2
+        costs[e] = _cost(q, points, edges[e, 0], edges[e, 1], places[e])
     return places, costs
 
 
@@ -106,19 +98,30 @@ def _fans(triangles, count):  # type: ignore[no-untyped-def]
 
 
 @njit()
+def _normal(ax, ay, az, bx, by, bz, cx, cy, cz):  # type: ignore[no-untyped-def]
+    """Twice the area times the normal of a triangle."""
+    ux, uy, uz, vx, vy, vz = bx - ax, by - ay, bz - az, cx - ax, cy - ay, cz - az
+    return uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+
+
+@njit()
 def _keeps_shape(points, triangles, fan, v, other, place):  # type: ignore[no-untyped-def]
     """No triangle of `v` that stays turns over or vanishes when `v` moves to `place`."""
     for t in fan:
-        a, b, c = triangles[t]
-        if other == a or other == b or other == c:
+        i, j, k = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+        if other == i or other == j or other == k:
             continue
-        before = np.cross(points[b] - points[a], points[c] - points[a])
-        pa = place if a == v else points[a]
-        pb = place if b == v else points[b]
-        pc = place if c == v else points[c]
-        after = np.cross(pb - pa, pc - pa)
-        scale = np.sqrt((before * before).sum() * (after * after).sum())
-        if (before * after).sum() <= TURN * scale:
+        if j == v:
+            j, k = k, i
+        elif k == v:
+            j, k = i, j
+        b0, b1, b2, c0, c1, c2 = (
+            points[j, 0], points[j, 1], points[j, 2], points[k, 0], points[k, 1], points[k, 2],
+        )  # fmt: skip
+        nx, ny, nz = _normal(points[v, 0], points[v, 1], points[v, 2], b0, b1, b2, c0, c1, c2)
+        mx, my, mz = _normal(place[0], place[1], place[2], b0, b1, b2, c0, c1, c2)
+        scale = np.sqrt((nx * nx + ny * ny + nz * nz) * (mx * mx + my * my + mz * mz))
+        if nx * mx + ny * my + nz * mz <= TURN * scale:
             return False
     return True
 
@@ -133,16 +136,20 @@ def _round(points, triangles, q, edges, order, places, most):  # type: ignore[no
     became = np.arange(count)
     done = 0
     for e in order:
-        i, j = edges[e]
+        i, j = edges[e, 0], edges[e, 1]
         fan_i, fan_j = fans[start[i] : start[i + 1]], fans[start[j] : start[j + 1]]
         free = not (touched[i] or touched[j])
         common = 0
+        if not free:
+            continue
         for t in fan_i:
-            for v in triangles[t]:
+            for c in range(3):
+                v = triangles[t, c]
                 mark[v] = e
                 free = free and not touched[v]
         for t in fan_j:
-            for v in triangles[t]:
+            for c in range(3):
+                v = triangles[t, c]
                 free = free and not touched[v]
                 if mark[v] == e and v != i and v != j:
                     common += 1
@@ -153,12 +160,11 @@ def _round(points, triangles, q, edges, order, places, most):  # type: ignore[no
             continue
         if not _keeps_shape(points, triangles, fan_j, j, i, places[e]):
             continue
-        for t in fan_i:
-            for v in triangles[t]:
-                touched[v] = True
-        for t in fan_j:
-            for v in triangles[t]:
-                touched[v] = True
+        for c in range(3):
+            for t in fan_i:
+                touched[triangles[t, c]] = True
+            for t in fan_j:
+                touched[triangles[t, c]] = True
         points[i] = places[e]
         q[i] += q[j]
         became[j] = i

@@ -45,10 +45,19 @@ def regrid(grid: VoxelGrid, spacing_mm: tuple[float, float, float]) -> VoxelGrid
 
 def resample(data: NDArray[np.floating], source: VoxelGrid, target: VoxelGrid) -> Field:
     """Trilinear samples (d, h, w) float32 of an array (D, H, W) on a grid that `regrid` made; constant past the border."""
+    return sample(data, [axis_positions(source, target, axis) for axis in (2, 1, 0)])
+
+
+def axis_positions(source: VoxelGrid, target: VoxelGrid, axis: int) -> NDArray[np.float64]:
+    """Where the voxels of a grid made by `regrid` lie along an axis (0 x, 1 y, 2 z), in voxels of its source."""
+    return (np.arange(target.size[axis]) + 0.5) * target.spacing_mm[axis] / source.spacing_mm[axis] - 0.5
+
+
+def sample(data: NDArray[np.floating], positions: list[NDArray[np.float64]]) -> Field:
+    """Trilinear samples float32 of an array (D, H, W) at the product of positions along z, y and x, in voxels."""
     result = data.astype(np.float32, copy=False)
     for axis in range(3):
-        position = (np.arange(target.size[axis]) + 0.5) * target.spacing_mm[axis] / source.spacing_mm[axis] - 0.5
-        result = _along(result, 2 - axis, np.clip(position, 0.0, source.size[axis] - 1.0))
+        result = _along(result, axis, np.clip(positions[axis], 0.0, data.shape[axis] - 1.0))
     return result
 
 

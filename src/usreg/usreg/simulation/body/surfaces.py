@@ -56,7 +56,7 @@ class SurfaceConfig:
     """
 
     triangles: int = 20_000
-    raw_triangles: int = 150_000
+    raw_triangles: int = 80_000
     blur_steps: float = 0.7
     iterations: int = 12
 

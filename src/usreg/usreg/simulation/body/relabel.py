@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Labels on another grid, crisp and smooth: shape-based interpolation, structure by structure."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt, find_objects, gaussian_filter
+
+from ...geometry.grid import VoxelGrid
+from .sampling import Field, axis_positions, sample
+
+Labels = NDArray[np.uint8]
+MARGIN = 4  # voxels around a structure that its distances are known in
+SMOOTH = 0.6  # voxels; takes the steps of the source off its surface
+
+
+def resample_labels(labels: Labels, source: VoxelGrid, target: VoxelGrid) -> Labels:
+    """Labels (D, H, W) on a grid made by `regrid`.
+
+    Each structure becomes a map of signed distances to its surface, in mm; the maps are interpolated, and a voxel
+    belongs to the structure that it lies deepest in, or to none. Nearest neighbours would leave blocks, and linear
+    interpolation of a mask leaves them along thick slices.
+
+    Source: Raya, Udupa, IEEE Trans. Med. Imaging 9 (1990) 32.
+    """
+    if target == source:
+        return labels
+    result = np.zeros(target.size[::-1], np.uint8)
+    deepest = np.zeros(result.shape, np.float32)
+    positions = [axis_positions(source, target, axis) for axis in (2, 1, 0)]
+    for value, found in enumerate(find_objects(labels), start=1):
+        if found is None:
+            continue
+        low = [max(s.start - MARGIN, 0) for s in found]
+        box = tuple(
+            slice(a, min(s.stop + MARGIN, n)) for a, s, n in zip(low, found, labels.shape, strict=True)
+        )
+        distance = signed_distance(labels[box] == value, source)
+        inner = [_within(p, b, n) for p, b, n in zip(positions, box, labels.shape, strict=True)]
+        depth = sample(distance, [p[i] - a for p, i, a in zip(positions, inner, low, strict=True)])
+        part = (inner[0], inner[1], inner[2])
+        wins = depth > deepest[part]
+        result[part][wins] = value
+        deepest[part][wins] = depth[wins]
+    return result
+
+
+def _within(positions: NDArray[np.float64], box: slice, size: int) -> slice:
+    """Range of positions in a box; at the border of the volume also those beyond the last centre."""
+    first = 0 if box.start == 0 else int(np.searchsorted(positions, box.start))
+    last = len(positions) if box.stop == size else int(np.searchsorted(positions, box.stop - 1, side="right"))
+    return slice(first, last)
+
+
+def signed_distance(mask: NDArray[np.bool_], grid: VoxelGrid) -> Field:
+    """Distance (D, H, W) to the surface of a mask, mm: positive inside, a little smoothed.
+
+    What lies beyond the array counts as neither: a structure cut off by the volume's border ends there, not before.
+    """
+    spacing = grid.spacing_mm[::-1]
+    if mask.all():
+        return np.full(mask.shape, max(spacing), np.float32)
+    limit = 2.0 * MARGIN * max(spacing)
+    inside = distance_transform_edt(mask, sampling=spacing)
+    outside = distance_transform_edt(~mask, sampling=spacing)
+    return gaussian_filter(np.clip(inside - outside, -limit, limit).astype(np.float32), SMOOTH, mode="nearest")
