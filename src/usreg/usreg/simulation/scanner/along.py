@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import correlate1d, gaussian_filter1d
+from scipy.ndimage import correlate1d, gaussian_filter, gaussian_filter1d
 
 from ...compiled import njit
 from .config import ScannerConfig
@@ -19,7 +19,8 @@ Array = NDArray[np.float64]
 LAYER_MM = 1.0  # out-of-plane distance at which impedance is sampled for the slope of an interface
 LOSS_MM = 2.4  # an impedance change is taken over this length for transmission: wider than the map's own blur
 ECHO_MM = 0.8  # and over this one for the echo
-BLUR_MM, BLUR_LINES = 0.45, 1.5
+BLUR_MM, BLUR_LINES = 0.45, 2.5
+SMEAR_MM = 0.9
 ROUGH_FLOOR = 0.08  # share of an interface's echo that comes back at any angle
 NEPERS_PER_DB = 0.1151292546497023
 
@@ -187,10 +188,11 @@ def repeats(echoes: LineEchoes, device: DeviceDraw, share: float, step_mm: float
     total = np.zeros_like(strong)
     for spacing, keep in zip(device.comb_mm, device.comb, strict=True):
         total += _comb(strong, max(1, round(spacing / step_mm)), float(keep)) * np.float32(share)
+    total = gaussian_filter(total, (SMEAR_MM / step_mm, 2.0), mode="nearest")  # their paths differ in length
     twice = np.zeros_like(strong)
     twice[::2] = strong[: (rows + 1) // 2]
     twice[1::2] = 0.5 * (strong[: rows // 2] + strong[1 : rows // 2 + 1])
-    return np.asarray(total + twice * np.float32(share), dtype=np.float32)
+    return np.asarray(total + twice * np.float32(0.4 * share), dtype=np.float32)
 
 
 def _comb(values: Image, delay: int, keep: float) -> Image:

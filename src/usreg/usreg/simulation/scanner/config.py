@@ -38,7 +38,7 @@ class ScannerConfig:
         poor contact takes elsewhere.
         tgc_error_db, drift_db: standard deviation of the sliders and size of the slow drift of the gain.
         tgc_limit_db: most gain over depth.
-        dynamic_range_db: drawn between these two. brightness: grey level of liver, 0 to 1.
+        dynamic_range_db: drawn between these two. brightness: grey level of soft tissue, 0 to 1.
         graphics: whether text and scales are burnt in outside the sector.
     """
 
@@ -57,13 +57,13 @@ class ScannerConfig:
     side_lobe_db: float = 38.0
     reverberation: float = 0.12
     noise_db: float = -60.0
-    gel_mm: float = 2.5
+    gel_mm: float = 3.5
     contact_loss_db: float = 3.0
     tgc_error_db: float = 2.0
     drift_db: float = 1.0
     tgc_limit_db: float = 45.0
     dynamic_range_db: tuple[float, float] = (55.0, 70.0)
-    brightness: float = 0.35
+    brightness: float = 0.23
     graphics: bool = True
 
     def __post_init__(self) -> None:

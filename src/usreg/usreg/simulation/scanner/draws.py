@@ -15,6 +15,7 @@ from .config import ScannerConfig
 
 Array = NDArray[np.float64]
 SOFT_MRAYL = 1.63  # the redraw scales the logarithm of the impedance relative to this
+SOFT_DB = (0.3, 1.0)  # attenuation of what counts as soft tissue
 DENSITY_SHARE = (0.7, 1.0)
 
 
@@ -61,6 +62,7 @@ class DeviceDraw:
     Args:
         sliders_db: (8,) errors of the gain over depth, equidistant from face to full depth.
         assumed_db_cm_mhz: attenuation that the gain over depth makes up for.
+        level_db: of soft tissue, for which the gain is set.
         drift, contact: (3,) phases. periods_s: (3,) of the drift.
         dynamic_range_db, bend, gamma: of the grey curve.
         comb_mm, comb: (2,) spacings and strengths of repeat echoes behind strong reflectors. roughness: exponent of the
@@ -69,6 +71,7 @@ class DeviceDraw:
 
     sliders_db: Array
     assumed_db_cm_mhz: float
+    level_db: float
     drift: Array
     periods_s: Array
     contact: Array
@@ -84,11 +87,15 @@ class DeviceDraw:
         return float(size_db * np.sin(2 * math.pi * t_s / self.periods_s + self.drift).mean() * math.sqrt(2))
 
 
-def draw_device(config: ScannerConfig, rng: np.random.Generator) -> DeviceDraw:
-    """Draw a device; its order of draws is part of what a seed means."""
+def draw_device(config: ScannerConfig, tissues: TissueDraw, rng: np.random.Generator) -> DeviceDraw:
+    """Draw a device as somebody set it up by eye for these tissues; its order of draws is part of what a seed means."""
+    soft = (tissues.attenuation > SOFT_DB[0]) & (tissues.attenuation < SOFT_DB[1]) & (tissues.level > 0)
+    attenuation = float(np.median(tissues.attenuation[soft])) if soft.any() else sum(SOFT_DB) / 2
+    level = float(np.median(tissues.level[soft])) if soft.any() else 1.0
     return DeviceDraw(
         sliders_db=config.tgc_error_db * np.clip(rng.standard_normal(8), -2.0, 2.0),
-        assumed_db_cm_mhz=float(rng.uniform(0.42, 0.58)),
+        assumed_db_cm_mhz=attenuation * float(rng.uniform(0.8, 1.0)),
+        level_db=20 * math.log10(level),
         drift=rng.uniform(0, 2 * math.pi, 3),
         periods_s=rng.uniform((7.0, 17.0, 37.0), (13.0, 29.0, 61.0)),
         contact=rng.uniform(0, 2 * math.pi, 3),
@@ -96,7 +103,7 @@ def draw_device(config: ScannerConfig, rng: np.random.Generator) -> DeviceDraw:
         bend=float(rng.uniform(0.2, 0.7)),
         gamma=float(rng.uniform(0.9, 1.15)),
         comb_mm=rng.uniform((1.6, 2.6), (2.4, 4.2)),
-        comb=rng.uniform(0.45, 0.7, 2),
+        comb=rng.uniform(0.4, 0.65, 2),
         roughness=float(rng.uniform(3.0, 7.0)),
     )
 

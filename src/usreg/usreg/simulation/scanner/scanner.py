@@ -59,7 +59,7 @@ class Scanner:
         rows = tissues.rows(body_labels.label_names).numpy()
         _check_values(self._labels, rows)
         self._by_label = label_columns(self.tissues, rows)
-        self.device = draw_device(config, device)
+        self.device = draw_device(config, self.tissues, device)
         self._tile = draw_tile(config.scatterers_mm3, tile)
         self._index_T_ct = np.ascontiguousarray(body_labels.grid.index_T_ct.numpy()[:3])
         self._set_geometry(geometry)
