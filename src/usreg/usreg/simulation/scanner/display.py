@@ -51,11 +51,8 @@ def detect(field, gain, every):
 def grey(envelope: Image, config: ScannerConfig, device: DeviceDraw, gain_db: float) -> Image:
     """Log compression and the scanner's own curve, 0 to 255: a blend of a line and a smooth step, to a power."""
     db = np.float32(20) * np.log10(np.maximum(envelope, np.float32(1e-9)))
-    level = np.clip(
-        (db + np.float32(gain_db - device.level_db)) / np.float32(device.dynamic_range_db) + _offset(config, device),
-        0,
-        1,
-    )
+    share = (db + np.float32(gain_db - device.level_db)) / np.float32(device.dynamic_range_db)
+    level = np.clip(share + _offset(config, device), 0, 1)
     return np.asarray(np.float32(255) * _curve(level, device), dtype=np.float32)
 
 
