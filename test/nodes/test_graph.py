@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from usreg.errors import ConfigError, MissingFileError
+from usreg.errors import ConfigError, MissingFileError, WriteError
 from usreg.nodes import graph
 
 FILES = ("phantom", "volunteer", "live", "replay")
@@ -162,6 +162,16 @@ def test_texts_become_options() -> None:
 
 def test_every_option_is_described() -> None:
     assert all(graph.descriptions().get(name) for kind in FILES for name in graph.arguments(kind))
+
+
+@pytest.mark.parametrize("processes", ["one", "many"])
+def test_a_recording_that_exists_is_refused_before_anything_starts(ros: None, tmp_path: Path, processes: str) -> None:
+    from usreg.nodes import runner
+
+    (tmp_path / "mine").mkdir()
+    for given in ({"record": tmp_path / "mine"}, {"arguments": [f"record:={tmp_path / 'mine'}"]}):
+        with pytest.raises(WriteError, match="mine' exists already"):
+            runner.run_session("phantom", processes=processes, say=pytest.fail, **given)
 
 
 # --- the launch files ---

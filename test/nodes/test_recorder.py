@@ -133,7 +133,7 @@ def test_an_existing_bag_is_never_touched(ros: None, tmp_path: Path) -> None:
     (tmp_path / "bag" / "precious").write_text("x")
     node = RecorderNode(parameter_overrides=[Parameter("bag", value=str(tmp_path / "bag"))])
     try:
-        with pytest.raises(WriteError, match="it exists already; choose another name"):
+        with pytest.raises(WriteError, match="'.*' exists already: choose another name.*nothing was changed"):
             node.start()
         assert not node.on_start(Trigger.Request(), Trigger.Response()).success
         assert [p.name for p in (tmp_path / "bag").iterdir()] == ["precious"]

@@ -103,6 +103,10 @@ class BagWriter:
         self._flushed_ns: int | None = None
         self._failed = self._closed = False
         self._lock = threading.RLock()
+        if self.path.exists():
+            raise WriteError(
+                f"'{self.path.name}' exists already: choose another name or remove it; nothing was changed"
+            )
         self._output = self._guard(self._open)
         self._mcap = Writer(self._output, chunk_bytes, _COMPRESSION[compression])
         try:
@@ -112,8 +116,6 @@ class BagWriter:
             raise
 
     def _open(self) -> _Output:
-        if self.path.exists():
-            raise FileExistsError(17, "it exists already; choose another name or remove it")
         if not self._live:
             _remove(self._target)
         self._file.parent.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from ..data.sessions import Session
-from ..errors import ConfigError
+from ..errors import ConfigError, WriteError
 from . import graph
 
 log = logging.getLogger("usreg.run")
@@ -74,6 +74,10 @@ def run_session(
         recording = str(record or (Path(folder) / "recording" if report else ""))
         options = graph.Options(bag=str(bag or ""), rate=rate, record=recording, **more)
         options = graph.with_text(options, _texts(kind, arguments))
+        if options.record and Path(options.record).exists():  # known at once, and not when the recorder has started
+            raise WriteError(
+                f"'{options.record}' exists already: choose another name or remove it; nothing was changed"
+            )
         specs = graph.nodes(kind, options)
         os.environ.update(graph.environment(network))
         code = (run_in_one if processes == "one" else run_in_many)(specs, say)
