@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sessions of the digital patient: the scan, what was known before it, session.yaml; in one folder or as a stream."""
+
+from __future__ import annotations
+
+import logging
+import math
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..config import check_range
+from ..data.landmarks import write_landmarks
+from ..data.sessions import InitialPose, SessionConfig, write_session
+from ..data.types import Volume
+from ..data.volumes import write_volume
+from ..errors import UsregError, WriteError
+from ..geometry import rotation, se3
+from . import prior
+from .body import make_body
+from .body.ct import ct_image
+from .body.types import STRUCTURES, Body
+from .scenario import Kind, Scene, SimulationConfig, default_config, make_scene
+from .take import Entry, entries, write_recording
+
+log = logging.getLogger(__name__)
+Progress = Callable[[int, int], None]
+LICENCE = "Apache-2.0"
+DESCRIPTIONS = {
+    "phantom": "Simulated: an iiwa scans a rigid abdomen below and between the ribs. Not a patient.",
+    "volunteer": "Simulated: a breathing abdomen, an encoder arm with a motorised scanner. Not a patient.",
+}
+BODY_SHARE = 40  # what the body weighs in the progress, in frames
+
+
+def simulate_phantom(
+    folder: str | Path, seed: int = 0, seconds: float = 12.0, progress: Progress | None = None,
+    config: SimulationConfig | None = None,
+) -> Path:  # fmt: skip
+    """An iiwa scans a rigid body: subcostal, intercostal and epigastric. See `simulate`."""
+    return simulate("phantom", folder, seed, seconds, progress, config)
+
+
+def simulate_volunteer(
+    folder: str | Path, seed: int = 0, seconds: float = 12.0, progress: Progress | None = None,
+    config: SimulationConfig | None = None,
+) -> Path:  # fmt: skip
+    """An encoder arm scans a breathing body: a sweep in breath-hold, then by free hand. See `simulate`."""
+    return simulate("volunteer", folder, seed, seconds, progress, config)
+
+
+def simulate(
+    kind: Kind, folder: str | Path, seed: int = 0, seconds: float = 12.0, progress: Progress | None = None,
+    config: SimulationConfig | None = None,
+) -> Path:  # fmt: skip
+    """Make a session: the same seed gives the same bytes.
+
+    Args:
+        folder: to be made; it appears only when everything in it is written.
+        seconds: length of the scan, without the sweep before it.
+        progress: called with (steps done, steps in all).
+
+    Returns:
+        The folder.
+
+    Raises:
+        WriteError: the folder exists, or cannot be written. ConfigError: a value out of its range. KinematicsError:
+            the arm cannot follow.
+    """
+    folder = Path(folder)
+    if folder.exists():
+        raise WriteError(f"'{folder.name}' exists already: choose another name or remove it; nothing was changed")
+    partial = folder.with_name(f".{folder.name}.partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        prepared = prepare(kind, seed, seconds, progress, config)
+        partial.mkdir(parents=True)
+        prepared.write(partial, bag=True)
+        partial.rename(folder)
+    except UsregError:
+        raise  # some are OSErrors too, and say already what is wrong
+    except OSError as error:
+        raise WriteError(f"cannot write the session '{folder.name}': {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A session whose scan has not been made yet: its images come when the bag is written, or one by one.
+
+    Args:
+        ultrasound, ct: what was known before; labels (D, H, W) int16 on the grid of the ultrasound.
+    """
+
+    kind: Kind
+    seed: int
+    config: SimulationConfig
+    body: Body
+    scene: Scene
+    ultrasound: Volume
+    ct: Volume
+    labels: Tensor
+    landmarks: dict[str, Tensor]
+    progress: Steps
+
+    def entries(self) -> Iterator[Entry]:
+        """Every message of the scan in the order of arrival."""
+        return entries(self.scene.scan, self.scene.scanner)
+
+    def write(self, folder: Path, bag: bool) -> SessionConfig:
+        """Volumes, landmarks and session.yaml; with `bag` also the scan and the sweep before it."""
+        write_volume(self.ultrasound, folder / "volume.nii.gz")
+        labels = replace(self.ultrasound, data=self.labels.to(torch.uint8)[None], mask=None)
+        write_volume(labels, folder / "labels.nii.gz")
+        write_volume(self.ct, folder / "ct.nii.gz")
+        write_landmarks(folder / "landmarks.yaml", self.landmarks)
+        config = self._session_config()
+        if bag:
+            if config.sweep:
+                write_recording(folder / config.sweep, self.scene.sweeps[0], self.scene.scanner)
+            write_recording(folder / "bag", self.scene.scan, self.scene.scanner, self.progress.frames())
+            write_session(folder, config)
+        return config
+
+    def _session_config(self) -> SessionConfig:
+        c, values = self.config, sorted(set(self.labels.unique().tolist()) - {0})
+        return SessionConfig(
+            bag="bag", volume="volume.nii.gz", modality="US", labels="labels.nii.gz",
+            label_names={str(v): STRUCTURES[v] for v in values}, volumes={"ct": "ct.nii.gz"},
+            landmarks="landmarks.yaml", sweep="sweep" if c.keep_sweep else "", initial=self._initial(), arm=c.arm,
+            latency_applied_s=c.timing.latency_s, seed=self.seed, options=dict(c.options), smoothing=dict(c.smoothing),
+            truth=True, description=DESCRIPTIONS[self.kind], licence=LICENCE,
+        )  # fmt: skip
+
+    def _initial(self) -> InitialPose:
+        """Off the truth at the first frame, by a uniform draw about the middle of the volume."""
+        draw = _stream(self.seed, 4)
+        c, limit = self.config, math.radians(self.config.draw_deg)
+        shift = torch.from_numpy(draw.uniform(-c.draw_mm, c.draw_mm, 3))
+        turn = rotation.exp(torch.from_numpy(draw.uniform(-limit, limit, 3)))
+        truth = self.scene.scan.world_T_ct(self.scene.scan.shots[0].t_s)
+        pivot = se3.transform_points(truth, self.ultrasound.grid.centre_ct[None])[0]
+        start = se3.translation(pivot) @ se3.from_parts(turn, shift) @ se3.translation(-pivot) @ truth
+        variance = torch.tensor([c.draw_mm**2 / 3] * 3 + [limit**2 / 3] * 3, dtype=torch.float64)
+        return InitialPose.of(start, torch.diag(variance), c.draw_mm, c.draw_deg)
+
+
+class Steps:
+    """Progress over the parts of a simulation, in frames."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress, self._done, self._total = progress, 0, BODY_SHARE
+
+    def plan(self, frames: int) -> None:
+        """Frames that will be made beside the body."""
+        self._total = BODY_SHARE + frames
+
+    def body(self, done: int, total: int) -> None:
+        """Progress of the body."""
+        self._tell(round(BODY_SHARE * done / max(1, total)))
+
+    def frames(self) -> Progress:
+        """Progress of the next frames."""
+        base = self._done
+
+        def tell(done: int, total: int) -> None:
+            self._tell(base + done)
+
+        return tell
+
+    def _tell(self, done: int) -> None:
+        self._done = done
+        if self._progress is not None:
+            self._progress(done, max(done, self._total))
+
+
+def prepare(
+    kind: Kind, seed: int, seconds: float, progress: Progress | None = None, config: SimulationConfig | None = None
+) -> Prepared:
+    """The body, the scan that is to be made, and what was known before: the sweep is made here.
+
+    Raises:
+        ConfigError, KinematicsError, GeometryError: see `simulate`.
+    """
+    check_range("seed", seed, 0, 2**31 - 1)
+    check_range("seconds", seconds, 3.0, 600.0)
+    config, steps = config or default_config(kind), Steps(progress)
+    body = make_body(seed, config.body, steps.body)
+    scene = make_scene(kind, body, seed, seconds, config)
+    steps.plan(sum(len(r.shots) for r in scene.sweeps) + len(scene.scan.shots))
+    frames = [f for sweep in scene.sweeps for f in prior.tracked_frames(sweep, scene.scanner, steps.frames())]
+    ultrasound = prior.ultrasound_volume(frames, config.volume_spacing_mm)
+    ct = ct_image(body, _stream(seed, 5), config.ct)
+    ct = prior.cropped(ct, ultrasound.grid, config.ct_margin_mm)
+    landmarks = prior.seen(vessel_landmarks(body), ultrasound)
+    labels = prior.labels_on(ultrasound.grid, body)
+    return Prepared(kind, seed, config, body, scene, ultrasound, ct, labels, landmarks, steps)
+
+
+def vessel_landmarks(body: Body) -> dict[str, Tensor]:
+    """Bifurcations of the liver's vessels: points that move with the liver."""
+    return {name: p for name, p in body.landmarks.items() if "bifurcation" in name}
+
+
+def _stream(seed: int, index: int) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, index))))
