@@ -95,9 +95,7 @@ def register(
     seed: Annotated[int, typer.Option(help="Seed of the starts.")] = 0,
     world_t_ct: Annotated[
         Path | None,
-        typer.Option(
-            "--world-t-ct", help="YAML with `world_T_ct` (4x4, mm), where the volume truly lies; default identity."
-        ),
+        typer.Option(help="YAML with `world_T_ct` (4x4, mm), where the volume truly lies; default identity."),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -111,16 +109,8 @@ def register(
     tracked, _ = _load_frames(sequence, calibration, frames)
     registrar, reference = build(system), read_volume(volume)
     with _progress("registering") as progress:
-        rows = run_study(
-            [t for t in tracked if t is not None],
-            reference,
-            registrar,
-            limits,
-            starts,
-            seed,
-            truth=_read_pose(world_t_ct),
-            progress=progress,
-        )
+        found, truth = [t for t in tracked if t is not None], _read_pose(world_t_ct)
+        rows = run_study(found, reference, registrar, limits, starts, seed, truth=truth, progress=progress)
     result = result_json(rows)
     _write_text(out, json.dumps(result, indent=1, sort_keys=True) + "\n")
     _show(result["summary"], as_json, title=f"{system}: {len(rows)} starts")
@@ -217,6 +207,29 @@ def simulate_phantom_command(
 
     with _progress("simulating") as progress:
         simulate_phantom(out, seed=seed, seconds=seconds, progress=progress)
+    typer.echo(f"wrote {out}")
+
+
+@simulate_app.command("body")
+def simulate_body_command(
+    out: Annotated[Path, typer.Option(help="Folder to make; must not exist.")],
+    seed: Annotated[int, typer.Option(help="Of the anatomy, and of the images' noise.")] = 0,
+    labels: Annotated[Path | None, typer.Option(help="Segmentation by TotalSegmentator to take instead.")] = None,
+    ct: Annotated[Path | None, typer.Option(help="CT of that segmentation: gives skin, fat, muscle and gas.")] = None,
+    names: Annotated[str | None, typer.Option(help="What its labels mean: v1, v2, mr, or a list (CSV, JSON).")] = None,
+    contrast: Annotated[str, typer.Option(help="Phase of the CT: none, arterial or portal.")] = "portal",
+    spacing: Annotated[float, typer.Option(help="Voxel size, mm.")] = 1.0,
+) -> None:
+    """Make a digital body: labels, CT, T1 and T2, landmarks, organ surfaces; from a seed or a segmentation."""
+    from .config import from_mapping
+    from .simulation.body import BodyFolderConfig, read_body_file, simulate_body
+
+    voxels = {"spacing_mm": spacing}
+    config = from_mapping(BodyFolderConfig, {"body": voxels, "labels": voxels, "ct": {"contrast": contrast}})
+    with _progress("making the body") as progress:
+        simulate_body(out, seed, labels, ct, names, config, progress)
+    for unknown in read_body_file(out).unknown_labels:
+        typer.echo(f"unknown label, taken as soft tissue: {unknown}", err=True)
     typer.echo(f"wrote {out}")
 
 

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from ..errors import WriteError
+from ..errors import UsregError, WriteError
 
 
 @contextmanager
@@ -82,3 +83,27 @@ def _umask() -> int:
 
 def _remove(path: str) -> None:
     Path(path).unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(folder: str | Path) -> Iterator[Path]:
+    """A hidden folder to fill; it takes its name at the end, and is removed on an error.
+
+    Raises:
+        WriteError: the name is taken (before anything is made), no permission, or the disk is full.
+    """
+    folder = Path(folder)
+    if folder.exists():
+        raise WriteError(f"'{folder.name}' exists already: choose another name or remove it; nothing was changed")
+    partial = folder.with_name(f".{folder.name}.partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        yield partial
+        partial.rename(folder)
+    except UsregError:
+        raise  # some are OSErrors too, and say already what is wrong
+    except OSError as error:
+        raise WriteError(f"cannot write the folder '{folder.name}': {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

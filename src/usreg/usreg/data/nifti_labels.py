@@ -14,7 +14,9 @@ from ..errors import FileFormatError, MissingFileError
 
 HEADER = 348
 EXTENSION_FLAG = 4
-LABEL = re.compile(r'<Label\s+Key="(\d{1,5})"[^>]{0,400}>\s*(?:<!\[CDATA\[([^\]]{1,200})\]\]>|([^<]{1,200}))\s*</Label>')
+LABEL = re.compile(
+    r'<Label\s+Key="(\d{1,5})"[^>]{0,400}>\s*(?:<!\[CDATA\[([^\]]{1,200})\]\]>|([^<]{1,200}))\s*</Label>'
+)
 
 
 def embedded_label_names(path: str | Path) -> dict[int, str]:

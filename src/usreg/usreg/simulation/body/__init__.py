@@ -3,6 +3,34 @@
 
 from .anatomy import make_body
 from .config import BodyConfig
+from .ct import CtConfig, ct_image
+from .folder import BodyFile, BodyFolderConfig, read_body, read_body_file, simulate_body
+from .mr import MrConfig, mr_image
+from .surfaces import SurfaceConfig, surfaces
+from .totalsegmentator import LabelConfig, body_from_labels, read_labelled
 from .types import ORGANS, STRUCTURES, VALUE, Body, Surface, Tube
 
-__all__ = ["ORGANS", "STRUCTURES", "VALUE", "Body", "BodyConfig", "Surface", "Tube", "make_body"]
+__all__ = [
+    "Body",
+    "BodyConfig",
+    "BodyFile",
+    "BodyFolderConfig",
+    "CtConfig",
+    "LabelConfig",
+    "MrConfig",
+    "ORGANS",
+    "STRUCTURES",
+    "Surface",
+    "SurfaceConfig",
+    "Tube",
+    "VALUE",
+    "body_from_labels",
+    "ct_image",
+    "make_body",
+    "mr_image",
+    "read_body",
+    "read_body_file",
+    "read_labelled",
+    "simulate_body",
+    "surfaces",
+]

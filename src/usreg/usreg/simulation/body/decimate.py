@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fewer triangles by edge collapse with quadric errors; a closed two-manifold stays one.
 
-Source: Garland, Heckbert, SIGGRAPH 1997, p. 209 (quadrics); Dey et al., Publ. Inst. Math. 66 (1999) 23 (link condition).
-Edges are collapsed in rounds, cheapest first, none beside another of the same round: no heap, and the same result
-everywhere.
+Source: Garland, Heckbert, SIGGRAPH 1997, p. 209 (quadrics); Dey et al., Publ. Inst. Math. 66 (1999) 23 (link
+condition). Edges are collapsed in rounds, cheapest first, none beside another of the same round: no heap, and the same
+result everywhere.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TURN = 0.2  # least cosine between a triangle's normal before and after
 
 
 @njit()
-def _quadrics(points, triangles):  # type: ignore[no-untyped-def]
+def _quadrics(points, triangles):
     """(V, 10) sums over the triangles of a vertex of area times (n, d)(n, d)^T; upper triangle, row by row."""
     q = np.zeros((points.shape[0], 10))
     for t in range(triangles.shape[0]):
@@ -42,7 +42,7 @@ def _quadrics(points, triangles):  # type: ignore[no-untyped-def]
 
 
 @njit()
-def _cost(q, p, i, j, place):  # type: ignore[no-untyped-def]
+def _cost(q, p, i, j, place):
     """Error of the collapse of an edge, with a little of its length so that flat parts get even triangles.
 
     `place` becomes where the two ends go together: the least quadric error, or the middle where that is not defined.
@@ -70,7 +70,7 @@ def _cost(q, p, i, j, place):  # type: ignore[no-untyped-def]
 
 
 @njit()
-def _costs(points, q, edges):  # type: ignore[no-untyped-def]
+def _costs(points, q, edges):
     """Where each edge goes (E, 3) and what it costs (E,)."""
     places = np.empty((edges.shape[0], 3))
     costs = np.empty(edges.shape[0])
@@ -80,7 +80,7 @@ def _costs(points, q, edges):  # type: ignore[no-untyped-def]
 
 
 @njit()
-def _fans(triangles, count):  # type: ignore[no-untyped-def]
+def _fans(triangles, count):
     """Triangles of every vertex: start (V + 1,) and list."""
     start = np.zeros(count + 1, np.int64)
     for t in range(triangles.shape[0]):
@@ -98,14 +98,14 @@ def _fans(triangles, count):  # type: ignore[no-untyped-def]
 
 
 @njit()
-def _normal(ax, ay, az, bx, by, bz, cx, cy, cz):  # type: ignore[no-untyped-def]
+def _normal(ax, ay, az, bx, by, bz, cx, cy, cz):
     """Twice the area times the normal of a triangle."""
     ux, uy, uz, vx, vy, vz = bx - ax, by - ay, bz - az, cx - ax, cy - ay, cz - az
     return uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
 
 
 @njit()
-def _keeps_shape(points, triangles, fan, v, other, place):  # type: ignore[no-untyped-def]
+def _keeps_shape(points, triangles, fan, v, other, place):
     """No triangle of `v` that stays turns over or vanishes when `v` moves to `place`."""
     for t in fan:
         i, j, k = triangles[t, 0], triangles[t, 1], triangles[t, 2]
@@ -127,7 +127,7 @@ def _keeps_shape(points, triangles, fan, v, other, place):  # type: ignore[no-un
 
 
 @njit()
-def _round(points, triangles, q, edges, order, places, most):  # type: ignore[no-untyped-def]
+def _round(points, triangles, q, edges, order, places, most):
     """Collapse edges in order; returns for each vertex which one it became."""
     count = points.shape[0]
     start, fans = _fans(triangles, count)

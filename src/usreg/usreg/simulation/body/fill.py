@@ -93,7 +93,7 @@ def fill(labels: Labels, hu: Field | None, spacing_mm: float, config: FillConfig
 
 
 def ct_outline(bright: Mask, labelled: Mask, spacing_mm: float) -> Mask:
-    """The body: the largest piece above the threshold without the couch, holes filled slice by slice, and all labels."""
+    """The body: the largest bright piece without the couch, holes filled slice by slice, and all labels."""
     thin = max(1, round(3.0 / spacing_mm))
     pieces, count = label(binary_opening(bright, iterations=thin))
     if count == 0:

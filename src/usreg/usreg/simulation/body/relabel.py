@@ -33,9 +33,7 @@ def resample_labels(labels: Labels, source: VoxelGrid, target: VoxelGrid) -> Lab
         if found is None:
             continue
         low = [max(s.start - MARGIN, 0) for s in found]
-        box = tuple(
-            slice(a, min(s.stop + MARGIN, n)) for a, s, n in zip(low, found, labels.shape, strict=True)
-        )
+        box = tuple(slice(a, min(s.stop + MARGIN, n)) for a, s, n in zip(low, found, labels.shape, strict=True))
         distance = signed_distance(labels[box] == value, source)
         inner = [_within(p, b, n) for p, b, n in zip(positions, box, labels.shape, strict=True)]
         depth = sample(distance, [p[i] - a for p, i, a in zip(positions, inner, low, strict=True)])

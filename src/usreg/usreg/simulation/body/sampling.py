@@ -44,7 +44,7 @@ def regrid(grid: VoxelGrid, spacing_mm: tuple[float, float, float]) -> VoxelGrid
 
 
 def resample(data: NDArray[np.floating], source: VoxelGrid, target: VoxelGrid) -> Field:
-    """Trilinear samples (d, h, w) float32 of an array (D, H, W) on a grid that `regrid` made; constant past the border."""
+    """Trilinear samples (d, h, w) float32 of an array (D, H, W) on a grid of `regrid`; constant past the border."""
     return sample(data, [axis_positions(source, target, axis) for axis in (2, 1, 0)])
 
 

@@ -18,7 +18,8 @@ from ...compiled import njit
 TETRAHEDRA = np.array([
     [0, 1, 3, 7, 1], [0, 1, 5, 7, 0], [0, 2, 3, 7, 0], [0, 2, 6, 7, 1], [0, 4, 5, 7, 1], [0, 4, 6, 7, 0],
 ])  # fmt: skip
-# For each set of corners inside (bits): an even order (i, j, k, l) with the inside corners first, and how many triangles.
+# For each set of corners inside (bits): an even order (i, j, k, l), the corners inside first (where one is outside:
+# that one), and the kind: triangles, -1 where one corner is outside.
 ORDERS = np.array([
     [0, 1, 2, 3, 0], [0, 1, 2, 3, 1], [1, 0, 3, 2, 1], [0, 1, 2, 3, 2], [2, 0, 1, 3, 1], [0, 2, 3, 1, 2],
     [1, 2, 0, 3, 2], [3, 0, 2, 1, -1], [3, 0, 2, 1, 1], [0, 3, 1, 2, 2], [1, 3, 2, 0, 2], [2, 0, 1, 3, -1],
@@ -27,14 +28,14 @@ ORDERS = np.array([
 
 
 @njit()
-def _emit(keys, count, low, i, j):  # type: ignore[no-untyped-def]
+def _emit(keys, count, low, i, j):
     """Key of the edge between two corners of a tetrahedron: lower lattice point and direction."""
     a, b = min(i, j), max(i, j)
     keys[count] = low[a] * 7 + (low[4 + b] ^ low[4 + a]) - 1
 
 
 @njit()
-def _march(field, iso, keys, tetrahedra, orders):  # type: ignore[no-untyped-def]
+def _march(field, iso, keys, tetrahedra, orders):
     """Edge keys of all triangles, three each, outward where x, y, z are right-handed; returns how many keys.
 
     Written only while there is room: a first call with an empty array counts.

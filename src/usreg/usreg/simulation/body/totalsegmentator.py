@@ -131,8 +131,8 @@ def _guess(path: Path, values: Tensor) -> dict[int, str]:
     if len(table.classes["v1"]) < highest <= len(table.classes["v2"]):
         return table.names("v2")
     raise FileFormatError(
-        f"'{path.name}' says nowhere what its labels mean: give --names v1, v2 or mr (the classes of TotalSegmentator), "
-        "or a list (CSV, JSON, YAML) of values and names"
+        f"'{path.name}' says nowhere what its labels mean: give --names v1, v2 or mr (TotalSegmentator's classes), or "
+        "a list (CSV, JSON, YAML) of values and names"
     )
 
 
@@ -218,7 +218,8 @@ def organ_landmarks(labels: NDArray[np.uint8], grid: VoxelGrid) -> dict[str, Ten
             order = np.argsort(points[:, 2], kind="stable")
             few = max(1, round(SUMMITS * len(points)))
             landmarks[f"{organ}_lower_pole"] = torch.from_numpy(points[order[:few]].mean(axis=0))
-            landmarks["liver_dome" if organ == "liver" else f"{organ}_upper_pole"] = torch.from_numpy(points[order[-few:]].mean(axis=0))
+            upper = "liver_dome" if organ == "liver" else f"{organ}_upper_pole"
+            landmarks[upper] = torch.from_numpy(points[order[-few:]].mean(axis=0))
     return landmarks
 
 
