@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,21 +19,22 @@ from ..errors import ConfigError, GeometryError, ShapeError
 from ..geometry import rotation, se3
 from .body.types import ORGANS, Body
 from .breathing import Breathing, BreathingConfig
-from .motion_kernels import displace_many, undo
-from .motion_lattice import Lattice, build_lattice
-from .motion_unfold import State, determinant, unfold
+from .motion_kernels import MIXED, determinants, displace_many, move_nodes, undo
+from .motion_lattice import DEEPEST, RISEN, SHALLOWEST, Lattice, build_lattices
 
 # Organ -> its way down, its way to the front and its turn, relative to the liver's (TG-76, tables 1 and 2: kidneys and
-# spleen move nearly as far as the liver, and less to the front); the axis it turns about.
+# spleen move nearly as far as the liver, and less to the front); the axis it turns about. Those that touch the liver are
+# tied closer to it than in the tables (0.8): between them lies less than a cell of the lattice, which cannot be squeezed.
 ORGAN_SHARES = {
     "liver": (1.0, 1.0, 1.0, (0.9, 0.3, 0.3)),
-    "kidney_right": (0.9, 0.6, 0.7, (0.9, 0.2, 0.4)),
-    "kidney_left": (0.85, 0.6, 0.7, (0.9, -0.2, -0.4)),
-    "spleen": (0.9, 0.7, 0.8, (0.8, -0.3, -0.5)),
-    "pancreas": (0.85, 0.6, 0.5, (1.0, 0.0, 0.0)),
+    "kidney_right": (0.96, 0.8, 0.9, (0.9, 0.2, 0.4)),
+    "kidney_left": (0.9, 0.6, 0.7, (0.9, -0.2, -0.4)),
+    "spleen": (0.93, 0.7, 0.8, (0.8, -0.3, -0.5)),
+    "pancreas": (0.97, 0.9, 0.9, (0.9, 0.2, 0.2)),
 }
-SHARE_SPREAD = 0.03  # of an organ's share from patient to patient; more would tear organs that touch
-DEEPEST, SHALLOWEST = 1.4, -0.6  # levels at which nothing may fold: a deep breath, a cough
+SHARE_SPREAD = 0.015  # of an organ's share from patient to patient
+LEAST_DETERMINANT = 0.22  # of 1 + grad u, at the levels that a session may come to
+State = tuple[Any, ...]  # what the kernels take after the points
 RESIDUAL_MM = 0.01  # |reference + u(reference) - point| that the inverse reaches
 
 
@@ -83,13 +85,22 @@ class BreathingMotion:
     def __init__(self, body: Body, config: BreathingConfig | None = None, seed: int = 0) -> None:
         self.config = config or BreathingConfig()
         self.breathing = Breathing(self.config, seed)
-        self.lattice: Lattice = build_lattice(body, self.config, seed)
-        if not self.lattice.organs:
-            raise ConfigError(f"the body has none of the organs {list(ORGANS)}: nothing in it breathes")
         rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, 7))))
         self._spread = {name: 1.0 + SHARE_SPREAD * float(rng.uniform(-1, 1)) for name in ORGANS}
         self._spread["liver"] = 1.0
-        unfold(self.lattice, [self._state_at(level, level) for level in (DEEPEST, SHALLOWEST)])
+        self._last: tuple[float, State] | None = None
+        self.lattice = self._unfolded(build_lattices(body, self.config, seed))
+
+    def _unfolded(self, lattices: Iterable[Lattice]) -> Lattice:
+        """The most local motion that folds nowhere."""
+        extremes = (DEEPEST, SHALLOWEST if self.config.coughs_s else RISEN)
+        for lattice in lattices:
+            points = lattice.mixed_cells()
+            if all(determinant(points, self._state_at(lattice, e, e)).min() > LEAST_DETERMINANT for e in extremes):
+                return lattice
+        raise ConfigError(
+            f"organs that move by {self.config.si_mm} mm fold the tissue of this body: choose a smaller si_mm"
+        )
 
     def displacement(self, points: NDArray[Any], t_s: float) -> NDArray[Any]:
         """u (N, 3) of reference points (N, 3), in the points' type."""
@@ -124,11 +135,11 @@ class BreathingMotion:
         c, (down, front, turn, axis) = self.config, ORGAN_SHARES[organ]
         spread = self._spread[organ]
         now, later = self.breathing.level(t_s), self.breathing.level(t_s - self.config.lag_s)
-        return self._at_levels(organ, now, later)
+        return self._at_levels(organ, self.lattice.centroids[self.lattice.organs.index(organ)], now, later)
 
-    def _at_levels(self, organ: str, now: float, later: float) -> Tensor:
+    def _at_levels(self, organ: str, centroid: NDArray[np.float64], now: float, later: float) -> Tensor:
         c, (down, front, turn, axis) = self.config, ORGAN_SHARES[organ]
-        centre = torch.from_numpy(self.lattice.centroids[self.lattice.organs.index(organ)])
+        centre = torch.from_numpy(centroid)
         spread = self._spread[organ]
         way = spread * c.si_mm
         shift = torch.tensor([-c.lr_share * way * later, -c.ap_share * way * front * later, -way * down * now],
@@ -139,21 +150,35 @@ class BreathingMotion:
         return se3.translation(centre) @ moved @ se3.translation(-centre)
 
     def jacobian_determinant(self, t_s: float) -> NDArray[np.float64]:
-        """det(1 + grad u) at the middle of every cell of the lattice, flat: where it is not above zero the body folds."""
-        return determinant(self.lattice.cell_centres(), self._state(t_s))
+        """det(1 + grad u) (N,) at the middles of all cells that are not rigid: where it is not above zero the body folds."""
+        return determinant(self.lattice.mixed_cells(), self._state(t_s))
 
     def _state(self, t_s: float) -> State:
-        """What the kernels need: the lattice and, per organ, M with u = M (p, 1)."""
+        """What the kernels need at a time; that of the last time is kept, since a frame asks more than once."""
         if not math.isfinite(t_s):
             raise GeometryError(f"the time of a motion is {t_s}: it must be finite")
-        return self._state_at(self.breathing.level(t_s), self.breathing.level(t_s - self.config.lag_s))
+        last = self._last
+        if last is None or last[0] != t_s:
+            levels = self.breathing.level(t_s), self.breathing.level(t_s - self.config.lag_s)
+            last = self._last = (t_s, self._state_at(self.lattice, *levels))
+        return last[1]
 
-    def _state_at(self, now: float, later: float) -> State:
-        lattice = self.lattice
-        moves = np.stack([self._at_levels(name, now, later).numpy()[:3] for name in lattice.organs])
+    def _state_at(self, lattice: Lattice, now: float, later: float) -> State:
+        centres = zip(lattice.organs, lattice.centroids, strict=True)
+        moves = np.stack([self._at_levels(name, centre, now, later).numpy()[:3] for name, centre in centres])
         moves[:, :, :3] -= np.eye(3)
         bend = 0.5 * (now + later) * self.config.deformation_mm
-        return lattice.origin_mm, 1.0 / lattice.step_mm, lattice.weights, lattice.bend, lattice.cells, moves, bend
+        nodes = np.empty_like(lattice.bend)
+        move_nodes(lattice.weights, lattice.bend, bend, lattice.origin_mm, lattice.step_mm, moves, nodes)
+        cells = lattice.cells if bend == 0.0 else np.full_like(lattice.cells, MIXED)
+        return lattice.origin_mm, 1.0 / lattice.step_mm, nodes, cells, moves
+
+
+def determinant(points: NDArray[np.float64], state: State) -> NDArray[np.float64]:
+    """det(1 + grad u) (N,) at points (N, 3)."""
+    out = np.empty(len(points))
+    determinants(points, *state, out)
+    return out
 
 
 def _checked(points: NDArray[Any]) -> NDArray[Any]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +13,18 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ..compiled import njit
+from ..errors import ConfigError
 from .body.types import ORGANS, VALUE, Body
 from .breathing import BreathingConfig
 from .motion_kernels import MIXED, STILL
 
 STEP_MM = 4.0
 FOLLOW_MM = 90.0  # viscera follow an organ up to this distance; short enough to end above the pelvis
-SLIDE_MM = 10.0  # thickness of the wall in which the motion towards the feet ends
+SLIDE_MM = 8.0  # least depth of the wall in which the motion towards the feet ends
+DEEPEST, RISEN, SHALLOWEST = 1.4, -0.15, -0.6  # levels of a deep breath, of drift at rest, of a cough: none may fold
+# Loss of length of tissue ahead of an organ, and depth of the wall that slides as a share of si_mm: from local to gentle.
+EASE = ((0.5, 0.6), (0.42, 0.6), (0.35, 0.7), (0.3, 0.85), (0.25, 1.0), (0.2, 1.2))
+TURN_LEVER_MM = 40.0
 BEND_MM = (120.0, 160.0, 200.0)  # wavelengths of the deformation
 WALL = ("outside", "skin", "subcutaneous_fat", "muscle", "ribs", "costal_cartilage", "spine")
 
@@ -41,31 +47,34 @@ class Lattice:
     bend: NDArray[np.float32]
     cells: NDArray[np.int8]
 
-    def cell_centres(self) -> NDArray[np.float64]:
-        """Middles (N, 3) of all cells, mm."""
-        nz, ny, nx = (n - 1 for n in self.cells.shape)
-        z, y, x = np.meshgrid(np.arange(nz), np.arange(ny), np.arange(nx), indexing="ij")
-        return self.origin_mm + self.step_mm * (np.stack([x, y, z], -1).reshape(-1, 3) + 0.5)
+    def mixed_cells(self) -> NDArray[np.float64]:
+        """Middles (N, 3) of the cells that do not move rigidly, mm."""
+        return np.asarray(
+            self.origin_mm + self.step_mm * (np.argwhere(self.cells[:-1, :-1, :-1] == MIXED)[:, ::-1] + 0.5)
+        )
 
 
-def build_lattice(body: Body, config: BreathingConfig, seed: int) -> Lattice:
-    """Lattice of a body; organs that the body lacks are left out."""
+def build_lattices(body: Body, config: BreathingConfig, seed: int) -> Iterator[Lattice]:
+    """Lattices of a body in which tissue is squeezed less and less, the first being the most local; organs that the body
+    lacks are left out.
+    """
     labels = body.labels.data[0].numpy()
     values = np.bincount(labels.ravel(), minlength=256)
     organs = tuple(name for name, parts in ORGANS.items() if any(values[VALUE[p]] for p in parts))
+    if not organs:
+        raise ConfigError(f"the body has none of the organs {list(ORGANS)}: nothing in it breathes")
     corners = body.labels.grid.corners_ct.numpy()
     origin = corners.min(0) - 2 * STEP_MM
     shape = tuple(int(n) for n in np.ceil((corners.max(0) + 2 * STEP_MM - origin) / STEP_MM)[::-1] + 1)
     core, centroids = _cores(body, labels, organs, origin, shape)
-    if not organs:
-        empty = np.zeros((*shape, 2), np.float32)
-        return Lattice(origin, STEP_MM, organs, centroids, empty, empty, np.full(shape, STILL, np.int8))
-    near = _node_labels(body, labels, origin, shape)
     shares, follow = _shares(core, len(organs))
-    across, along = _gates(near, core, config.belly_share)
-    weights = np.concatenate([shares * follow[..., None], across[..., None], along[..., None]], -1).astype(np.float32)
-    bend = (along * follow)[..., None] * _waves(origin, shape, seed)
-    return Lattice(origin, STEP_MM, organs, centroids, weights, bend.astype(np.float32), kinds_of_cells(weights))
+    near, waves = _node_labels(body, labels, origin, shape), _waves(origin, shape, seed)
+    for squeeze, slide in EASE:
+        gates = [follow * gate for gate in _gates(near, core, config, slide)]
+        across, along = _eased(gates, config, squeeze)
+        weights = np.concatenate([shares, across[..., None], along[..., None]], -1).astype(np.float32)
+        bend = (along[..., None] * waves).astype(np.float32)
+        yield Lattice(origin, STEP_MM, organs, centroids, weights, bend, _cells(weights))
 
 
 def _cores(
@@ -138,7 +147,7 @@ def _shares(core: NDArray[np.int8], count: int) -> tuple[NDArray[np.float64], ND
 
 
 def _gates(
-    near: NDArray[np.uint8], core: NDArray[np.int8], belly_share: float
+    near: NDArray[np.uint8], core: NDArray[np.int8], config: BreathingConfig, slide_share: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """How much of the motion across the wall and of that along it each node takes over."""
     wall = np.isin(near, [VALUE[name] for name in WALL]) & (core < 0)
@@ -148,10 +157,32 @@ def _gates(
     outwards = depth / np.maximum(depth + left, 1e-9)
     outwards[~wall] = 0.0
     front = _front(near)
-    across = 1.0 - outwards * (1.0 - belly_share * front)
-    along = (1.0 - _smoothstep(depth / SLIDE_MM)) * np.minimum(1.0, left / STEP_MM)
+    across = 1.0 - outwards * (1.0 - config.belly_share * front)
+    slide = max(SLIDE_MM, slide_share * config.si_mm)
+    along = np.clip(1.0 - depth / slide, 0.0, 1.0) * np.minimum(1.0, left / STEP_MM)
     along[~wall] = 1.0
     return across, along
+
+
+def _eased(gates: list[NDArray[np.float64]], config: BreathingConfig, squeeze: float) -> list[NDArray[np.float64]]:
+    """Gates across and along the wall under which what lies ahead of an organ gives way early enough: along its way they
+    fall so slowly that tissue loses no more than `squeeze` of its length. A cough moves organs back beyond rest.
+    """
+    across, along = (gate.copy() for gate in gates)
+    turn = math.radians(config.rotation_deg) * TURN_LEVER_MM
+    down, front = config.si_mm + turn, config.si_mm * config.ap_share + turn
+    back = -SHALLOWEST if config.coughs_s else -RISEN
+    for gate, axis, way in ((along, 0, down), (across, 1, front)):
+        _push_ahead(gate, axis, squeeze / max(DEEPEST * way, 1e-3))
+        _push_ahead(gate[::-1] if axis == 0 else gate[:, ::-1], axis, squeeze / max(back * way, 1e-3))
+    return [across, along]
+
+
+def _push_ahead(gate: NDArray[np.float64], axis: int, fall_per_mm: float) -> None:
+    """Raise a gate where it falls faster than that towards lower indices."""
+    rows = np.moveaxis(gate, axis, 0)
+    for i in range(len(rows) - 2, -1, -1):
+        np.maximum(rows[i], rows[i + 1] - fall_per_mm * STEP_MM, out=rows[i])
 
 
 def _front(near: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -176,7 +207,7 @@ def _waves(origin: NDArray[np.float64], shape: tuple[int, ...], seed: int) -> ND
     return field
 
 
-def kinds_of_cells(weights: NDArray[np.float32]) -> NDArray[np.int8]:
+def _cells(weights: NDArray[np.float32]) -> NDArray[np.int8]:
     """Kind of each cell, from its eight nodes; the last layer along each axis starts no cell and stays mixed."""
     count = weights.shape[-1] - 2
     kind = np.full(weights.shape[:3], MIXED, np.int8)
