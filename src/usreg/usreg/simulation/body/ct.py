@@ -68,7 +68,7 @@ class CtConfig:
         contrast: none, arterial (35 s after injection) or portal (70 s).
         spacing_mm: of the voxels along x, y, z of the body's grid; None: the body's own. (0.8, 0.8, 5.0) gives thick
             slices.
-        psf_mm: standard deviation of the scanner's point spread; the width of the voxel is added to it.
+        psf_mm: standard deviation of the scanner's point spread; the width of the voxels is added to it.
         noise_hu: standard deviation of the noise.
         grain_mm: size of its grain in the slice: the noise of a soft-tissue kernel is band-pass.
         scale_mm: over which tissue varies within an organ.
@@ -111,7 +111,7 @@ def ct_image(body: Body, rng: np.random.Generator, config: CtConfig | None = Non
     grid = body.labels.grid
     target = grid if config.spacing_mm is None else regrid(grid, config.spacing_mm)
     hu = _tissue(body, rng, config)
-    blur(hu, grid, scanner_sigma_mm(config.psf_mm, target.spacing_mm))
+    blur(hu, grid, scanner_sigma_mm(config.psf_mm, grid, target))
     if target is not grid:
         hu = resample(hu, grid, target)
     if config.noise_hu > 0:

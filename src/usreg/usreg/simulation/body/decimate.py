@@ -20,24 +20,16 @@ SHARE = 0.35  # of the edges, cheapest first, that one round may look at
 TURN = 0.2  # least cosine between a triangle's normal before and after
 
 
-@njit()
-def _quadrics(points, triangles):
+def _quadrics(points: Points, triangles: Triangles) -> Points:
     """(V, 10) sums over the triangles of a vertex of area times (n, d)(n, d)^T; upper triangle, row by row."""
-    q = np.zeros((points.shape[0], 10))
-    for t in range(triangles.shape[0]):
-        a, b, c = points[triangles[t, 0]], points[triangles[t, 1]], points[triangles[t, 2]]
-        n = np.cross(b - a, c - a)
-        size = np.sqrt((n * n).sum())
-        if size <= 0:
-            continue
-        n = n / size
-        plane = np.array([n[0], n[1], n[2], -(n * a).sum()])
-        for corner in range(3):
-            k = 0
-            for i in range(4):
-                for j in range(i, 4):
-                    q[triangles[t, corner], k] += 0.5 * size * plane[i] * plane[j]
-                    k += 1
+    a, b, c = (points[triangles[:, i]] for i in range(3))
+    n = np.cross(b - a, c - a)
+    size = np.maximum(np.linalg.norm(n, axis=1), 1e-30)
+    plane = np.column_stack([n / size[:, None], -np.einsum("ij,ij->i", n, a) / size])
+    q = np.empty((len(points), 10))
+    for k, (i, j) in enumerate(zip(*np.triu_indices(4), strict=True)):
+        part = 0.5 * size * plane[:, i] * plane[:, j]
+        q[:, k] = np.bincount(triangles.ravel(), np.repeat(part, 3), len(points))
     return q
 
 
@@ -183,17 +175,18 @@ def decimate(points: Points, triangles: Triangles, most: int) -> tuple[Points, T
     if len(triangles) <= most:
         return points, triangles
     points = points - (centre := points.mean(axis=0))
-    q = _quadrics(points, triangles)
+    q, share = _quadrics(points, triangles), SHARE
     for _ in range(ROUNDS):
         halves = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
         edges = halves[halves[:, 0] < halves[:, 1]]  # of the two halves of an edge, one ascends
         places, costs = _costs(points, q, edges)
-        order = np.argsort(costs, kind="stable")[: max(1, int(SHARE * len(costs)))]
+        order = np.argsort(costs, kind="stable")[: max(1, int(share * len(costs)))]
         became, done = _round(points, triangles, q, edges, order, places, (len(triangles) - most + 1) // 2)
         triangles = became[triangles]
         apart = (triangles[:, 0] != triangles[:, 1]) & (triangles[:, 1] != triangles[:, 2])
         triangles = triangles[apart & (triangles[:, 2] != triangles[:, 0])]
-        if len(triangles) <= most or done == 0:
+        if len(triangles) <= most or (done == 0 and share >= 1):
             break
+        share = SHARE if 20 * done > len(order) else 1.0  # hardly any of the cheap ones can go: try all
     used, triangles = np.unique(triangles, return_inverse=True)
     return points[used] + centre, triangles.reshape(-1, 3).astype(np.int64)

@@ -68,7 +68,7 @@ class MrConfig:
         field_t: 1.5 or 3.0.
         gradient_ms: repetition and echo time of the gradient echo; flip_deg: its angle. spin_ms: of the spin echo.
         spacing_mm: of the voxels along x, y, z of the body's grid; None: the body's own.
-        psf_mm: standard deviation of the point spread; the width of the voxel is added to it.
+        psf_mm: standard deviation of the point spread; the width of the voxels is added to it.
         snr: signal of the liver over the standard deviation of the noise in each of the two channels.
         bias: relative standard deviation of the slow sensitivity of the coils, over bias_mm.
         variation: relative standard deviation of the signal within an organ, over scale_mm.
@@ -126,7 +126,7 @@ def mr_image(body: Body, rng: np.random.Generator, config: MrConfig | None = Non
     signal *= np.float32(config.variation)
     signal += 1.0
     signal *= table[structure_values(body)]
-    blur(signal, grid, scanner_sigma_mm(config.psf_mm, target.spacing_mm))  # signals of a mixture add: partial volume
+    blur(signal, grid, scanner_sigma_mm(config.psf_mm, grid, target))  # signals of a mixture add: partial volume
     if target is not grid:
         signal = resample(signal, grid, target)
     if config.bias > 0:

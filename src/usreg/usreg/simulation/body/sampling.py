@@ -50,7 +50,8 @@ def resample(data: NDArray[np.floating], source: VoxelGrid, target: VoxelGrid) -
 
 def axis_positions(source: VoxelGrid, target: VoxelGrid, axis: int) -> NDArray[np.float64]:
     """Where the voxels of a grid made by `regrid` lie along an axis (0 x, 1 y, 2 z), in voxels of its source."""
-    return (np.arange(target.size[axis]) + 0.5) * target.spacing_mm[axis] / source.spacing_mm[axis] - 0.5
+    centres = np.arange(target.size[axis], dtype=np.float64) + 0.5
+    return np.asarray(centres * (target.spacing_mm[axis] / source.spacing_mm[axis]) - 0.5, np.float64)
 
 
 def sample(data: NDArray[np.floating], positions: list[NDArray[np.float64]]) -> Field:
@@ -83,9 +84,14 @@ def blur(data: Field, grid: VoxelGrid, sigma_mm: tuple[float, float, float]) -> 
     return gaussian_filter(data, sigma, output=data, mode="nearest", truncate=3.0)
 
 
-def scanner_sigma_mm(psf_mm: float, spacing_mm: tuple[float, float, float]) -> tuple[float, float, float]:
-    """Blur along each axis: of the scanner, and of the voxel's own width (the variance of a box, s^2/12)."""
-    x, y, z = (float(np.sqrt(psf_mm**2 + s**2 / 12)) for s in spacing_mm)
+def scanner_sigma_mm(psf_mm: float, own: VoxelGrid, target: VoxelGrid) -> tuple[float, float, float]:
+    """Blur along each axis that a scanner with voxels of `target` adds to voxels of `own`.
+
+    The variances add: of the point spread, of the width of the scanner's voxel (a box, s^2/12), and of the body's own
+    voxels, which are boxes too and not points.
+    """
+    widths = zip(own.spacing_mm, target.spacing_mm, strict=True)
+    x, y, z = (float(np.sqrt(psf_mm**2 + a**2 / 12 + b**2 / 12)) for a, b in widths)
     return x, y, z
 
 

@@ -183,7 +183,10 @@ def enclosed_volume(points: Points, triangles: Triangles) -> float:
 
 def _keep_volume(points: Points, triangles: Triangles, volume: float) -> Points:
     """Move all points along their normals until the mesh encloses the volume."""
-    for _ in range(4):
+    for _ in range(20):
+        lacking = volume - enclosed_volume(points, triangles)
+        if abs(lacking) < 1e-6 * volume:
+            break
         a, b, c = (points[triangles[:, i]] for i in range(3))
         normals = np.cross(b - a, c - a)
         at = np.zeros_like(points)
@@ -192,5 +195,5 @@ def _keep_volume(points: Points, triangles: Triangles, volume: float) -> Points:
                 at[:, axis] += np.bincount(triangles[:, corner], normals[:, axis], len(points))
         at /= np.maximum(np.linalg.norm(at, axis=1, keepdims=True), 1e-12)
         area = np.linalg.norm(normals, axis=1).sum() / 2
-        points = points + at * (volume - enclosed_volume(points, triangles)) / area
+        points = points + at * lacking / area
     return points
