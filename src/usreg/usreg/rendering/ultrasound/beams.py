@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scan lines along a probe's real geometry: a polar grid of sample points in millimetres of the image frame."""
+"""Rays of sound along a probe's real geometry: a polar grid of sample points in millimetres of the image frame."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from .config import FWHM_PER_SIGMA, UltrasoundConfig
 
 @dataclass(frozen=True, eq=False)
 class Beams:
-    """Lines x depths.
+    """Rays x depths: R = (lines - 1) * rays + 1 rays, of which every `rays`-th is the middle of a scan line.
 
     Args:
-        origin_mm: (L, 2) where each line leaves the face. direction: (L, 2) unit vectors, away from the face.
-        depth_mm: (S,) along the line, 0 on the face. pitch_mm: (S,) distance of neighbouring lines at each depth.
+        origin_mm: (R, 2) where each ray leaves the face. direction: (R, 2) unit vectors, away from the face.
+        depth_mm: (S,) along the ray, 0 on the face. pitch_mm: (S,) distance of neighbouring rays at each depth.
         elevation_mm: (E,) offsets of the planes; elevation_weight: (E,), sum 1.
         geometry: of the image.
     """
@@ -40,7 +40,7 @@ class Beams:
         return float(self.depth_mm[1] - self.depth_mm[0])
 
     def points_mm(self) -> Tensor:
-        """Sample points (E, L, S, 3) in the image frame, float64."""
+        """Sample points (E, R, S, 3) in the image frame, float64."""
         xy = self.origin_mm[:, None] + self.direction[:, None] * self.depth_mm[:, None]
         z = self.elevation_mm[:, None, None].expand(-1, *xy.shape[:2])
         return torch.cat([xy.expand(len(z), *xy.shape), z[..., None]], -1)
@@ -48,7 +48,7 @@ class Beams:
 
 @functools.lru_cache(maxsize=16)
 def make_beams(geometry: SectorGeometry, config: UltrasoundConfig) -> Beams:
-    """The lines of a probe: parallel from the upper edge (linear), or from the near to the far arc (convex, phased).
+    """The rays of a probe: parallel from the upper edge (linear), or from the near to the far arc (convex, phased).
 
     Raises:
         GeometryError: so few samples that a pulse falls between two of them.
@@ -67,22 +67,28 @@ def make_beams(geometry: SectorGeometry, config: UltrasoundConfig) -> Beams:
     return Beams(origin, direction, depth, pitch, offset, weight, geometry)
 
 
+def _ray_count(config: UltrasoundConfig) -> int:
+    return (config.lines - 1) * config.rays + 1
+
+
 def _parallel(g: SectorGeometry, config: UltrasoundConfig) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     x0, y0, x1, y1 = g.clip_mm
-    x = torch.linspace(x0, x1, config.lines, dtype=torch.float64)
+    count = _ray_count(config)
+    x = torch.linspace(x0, x1, count, dtype=torch.float64)
     depth = torch.linspace(0.0, y1 - y0, config.samples, dtype=torch.float64)
     origin = torch.stack([x, torch.full_like(x, y0)], -1)
-    direction = torch.tensor([0.0, 1.0], dtype=torch.float64).expand(config.lines, 2)
-    return origin, direction, depth, torch.full_like(depth, (x1 - x0) / (config.lines - 1))
+    direction = torch.tensor([0.0, 1.0], dtype=torch.float64).expand(count, 2)
+    return origin, direction, depth, torch.full_like(depth, (x1 - x0) / (count - 1))
 
 
 def _fan(g: SectorGeometry, config: UltrasoundConfig) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     (r0, r1), (a0, a1) = g.radius_mm, g.angle_rad
-    angle = torch.linspace(a0, a1, config.lines, dtype=torch.float64)
+    count = _ray_count(config)
+    angle = torch.linspace(a0, a1, count, dtype=torch.float64)
     radius = torch.linspace(r0, r1, config.samples, dtype=torch.float64)
     direction = torch.stack([angle.sin(), angle.cos()], -1)
     origin = torch.tensor(g.apex_mm, dtype=torch.float64) + r0 * direction
-    return origin, direction, radius - r0, radius * (a1 - a0) / (config.lines - 1)
+    return origin, direction, radius - r0, radius * (a1 - a0) / (count - 1)
 
 
 def _elevation(config: UltrasoundConfig) -> tuple[Tensor, Tensor]:

@@ -18,6 +18,7 @@ class UltrasoundConfig:
     Args:
         frequency_mhz: centre frequency of the pulse.
         lines, samples: scan lines, and depths on each from the face to the full depth.
+        rays: of the sound per scan line, over which its beam is integrated; with 1 the beam misses what lies between lines.
         pulse_cycles: length of the pulse in wavelengths; the axial resolution is half of it.
         f_number, aperture_mm: the beam is `wavelength * sqrt(f_number^2 + (depth / aperture)^2)` wide (full width at half
             maximum of the two-way beam).
@@ -33,6 +34,7 @@ class UltrasoundConfig:
     frequency_mhz: float = 3.5
     lines: int = 128
     samples: int = 512
+    rays: int = 3
     pulse_cycles: float = 2.5
     f_number: float = 2.0
     aperture_mm: float = 22.0
@@ -51,7 +53,7 @@ class UltrasoundConfig:
 
     def __post_init__(self) -> None:
         for name, low, high in (
-            ("frequency_mhz", 0.5, 30.0), ("lines", 2, 4096), ("samples", 8, 16384), ("pulse_cycles", 1.0, 20.0),
+            ("frequency_mhz", 0.5, 30.0), ("lines", 2, 4096), ("samples", 8, 16384), ("rays", 1, 16), ("pulse_cycles", 1.0, 20.0),
             ("f_number", 0.5, 20.0), ("aperture_mm", 1.0, 200.0), ("elevation_mm", 0.1, 30.0), ("specular", 0.0, 50.0),
             ("liver_echo_db", -120.0, 0.0), ("tile_voxels", 8, 512), ("tile_spacing_mm", 0.02, 4.0), ("seed", 0, 2**63),
             ("tgc_db_cm_mhz", 0.0, 5.0), ("gain_db", -100.0, 100.0), ("dynamic_range_db", 10.0, 200.0),

@@ -52,8 +52,8 @@ def propagate(
     across2 = sum(window_mean(a, half) ** 2 for a in across)
     cosine2 = (along2 + FLAT) / (along2 + across2 + FLAT)
     size = (r**2 + SMALL**2).sqrt() - SMALL
-    # an interface is met before it takes its share: the wave that it reflects is the one half a pulse above it
-    before = shifted(log_transmission, -half)
+    # an interface reflects the wave that reaches it, before it has taken its share: a pulse above it
+    before = shifted(log_transmission, -2.0 * half)
     return Wave(size * cosine2 ** (0.5 * specular) * (before + absorbed).exp(), (log_transmission + absorbed).exp())
 
 

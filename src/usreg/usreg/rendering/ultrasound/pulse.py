@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...geometry.sector import SectorGeometry
 from .beams import Beams, make_beams
 from .config import FWHM_PER_SIGMA, SOUND_SPEED_MM_US, UltrasoundConfig
-from ...geometry.sector import SectorGeometry
 
 REACH = 3.0  # standard deviations that a kernel holds
-MOST_LINES = 16  # half width of the beam's kernel, in lines
+MOST_LINES = 12  # half width of the beam's kernel, in lines
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,27 +23,37 @@ class PointSpread:
     """Separable kernels of one geometry, after demodulation (IQ), and the gains that keep echoes comparable.
 
     Args:
-        axial: (A,) envelope of the pulse, sum 1. lateral: (T, S) profile of the beam at each depth, sum 1.
+        axial: (A,) envelope of the pulse, sum 1. lateral: (T, S) profile of the beam over rays at each depth, sum 1.
+        rays: per line.
         speckle_gain: (L, S): brings scatterers of mean square 1 back to mean square 1, whatever step, pitch and width.
         mirror_gain: (L, S): brings a wide interface with echo r back to r.
     """
 
     axial: Tensor
     lateral: Tensor
+    rays: int
     speckle_gain: Tensor
     mirror_gain: Tensor
 
     def blurred(self, planes: Tensor) -> Tensor:
-        """Planes (..., L, S) convolved with the pulse along depth and the beam across the lines."""
-        return _blur(planes, self.axial.to(planes), self.lateral.to(planes))
+        """Lines (..., L, S) of rays (..., R, S): convolved with the beam across and the pulse along depth."""
+        return self._blur(planes, self.axial.to(planes), self.lateral.to(planes))
 
-    def blurred_power(self, planes: Tensor) -> Tensor:
-        """Expected power (..., L, S) of independent scatterers of power (..., L, S): convolved with the squared kernels."""
-        axial, lateral = self.axial**2, self.lateral**2
-        axial, lateral = axial / axial.sum(), lateral / lateral.sum(0)
-        ones = torch.ones_like(planes[..., :1, :, :].reshape(-1, *planes.shape[-2:])[:1])
-        weight = _blur(ones, axial.to(planes), lateral.to(planes))
-        return _blur(planes, axial.to(planes), lateral.to(planes)) / weight
+    def blurred_power(self, power: Tensor) -> Tensor:
+        """Expected power (..., L, S) of independent scatterers of power (..., R, S): the kernels are squared."""
+        axial, lateral = (self.axial**2).to(power), (self.lateral**2).to(power)
+        weight = self._blur(torch.ones_like(power[:1]), axial, lateral)
+        return self._blur(power, axial, lateral) / weight
+
+    def _blur(self, planes: Tensor, axial: Tensor, lateral: Tensor) -> Tensor:
+        rays, depths = planes.shape[-2:]
+        half = len(lateral) // 2
+        padded = torch.nn.functional.pad(planes, (0, 0, half, half))
+        total = padded[..., 0 : rays : self.rays, :] * lateral[0]
+        for tap in range(1, len(lateral)):
+            total = total + padded[..., tap : tap + rays : self.rays, :] * lateral[tap]
+        flat = total.reshape(-1, 1, depths)
+        return torch.nn.functional.conv1d(flat, axial[None, None], padding=len(axial) // 2).reshape(total.shape)
 
 
 def carrier_pulse(distance_mm: Tensor, config: UltrasoundConfig) -> Tensor:
@@ -82,7 +92,7 @@ def point_spread(geometry: SectorGeometry, config: UltrasoundConfig, field_sigma
     beams = make_beams(geometry, config)
     axial = _axial(beams, config)
     lateral = _lateral(beams, config)
-    return PointSpread(axial, lateral, *_gains(beams, config, axial, lateral, field_sigma_mm))
+    return PointSpread(axial, lateral, config.rays, *_gains(beams, config, axial, lateral, field_sigma_mm))
 
 
 def beam_sigma_mm(depth_mm: Tensor, config: UltrasoundConfig) -> Tensor:
@@ -107,9 +117,12 @@ def _axial(beams: Beams, config: UltrasoundConfig) -> Tensor:
 
 
 def _lateral(beams: Beams, config: UltrasoundConfig) -> Tensor:
-    sigma = (beam_sigma_mm(beams.depth_mm, config) / beams.pitch_mm.clamp_min(1e-6)).clamp_max(4.0 * MOST_LINES)
-    half = min(MOST_LINES, len(beams.origin_mm) - 1, max(1, math.ceil(REACH * float(sigma.max()))))
-    kernel = torch.exp(-0.5 * (torch.arange(-half, half + 1, dtype=torch.float64)[:, None] / sigma) ** 2)
+    most = MOST_LINES * config.rays
+    sigma = (beam_sigma_mm(beams.depth_mm, config) / beams.pitch_mm.clamp_min(1e-6)).clamp_max(4.0 * most)
+    half = min(most, max(1, math.ceil(REACH * float(sigma.max()))))
+    distance = torch.arange(-half, half + 1, dtype=torch.float64)[:, None]
+    kernel = torch.exp(-0.5 * (distance / sigma) ** 2)
+    kernel[distance.abs() > REACH * sigma + 1.0] = 0.0
     return kernel / kernel.sum(0)
 
 
@@ -117,9 +130,10 @@ def _gains(
     beams: Beams, config: UltrasoundConfig, axial: Tensor, lateral: Tensor, s: float
 ) -> tuple[Tensor, Tensor]:
     """(L, S) each: one over the root of the power of blurred unit scatterers, and one over the weight on existing lines."""
-    count, (taps, depths) = len(beams.origin_mm), lateral.shape
-    inside = _within(count, taps)
-    along = _power(axial[None] * _within(depths, len(axial)), beams.depth_mm.new_full((1,), beams.step_mm), s)
+    (taps, depths), rays = lateral.shape, len(beams.origin_mm)
+    inside = _within(rays, taps)[:: config.rays]
+    count = len(inside)
+    along = _power(axial * _within(depths, len(axial)), beams.depth_mm.new_full((1,), beams.step_mm), s)
     distance = torch.arange(taps, dtype=torch.float64)
     distance = (distance[:, None] - distance).abs()
     across = torch.empty(count, depths, dtype=torch.float64)
@@ -143,15 +157,3 @@ def _within(count: int, taps: int) -> Tensor:
     """(count, taps) 1 where a kernel about each position meets an existing one."""
     at = torch.arange(count)[:, None] + torch.arange(taps) - taps // 2
     return ((at >= 0) & (at < count)).to(torch.float64)
-
-
-def _blur(planes: Tensor, axial: Tensor, lateral: Tensor) -> Tensor:
-    lines, depths = planes.shape[-2:]
-    flat = planes.reshape(-1, 1, depths)
-    flat = torch.nn.functional.conv1d(flat, axial[None, None], padding=len(axial) // 2).reshape(-1, lines, depths)
-    half = len(lateral) // 2
-    padded = torch.nn.functional.pad(flat, (0, 0, half, half))
-    total = padded[:, :lines] * lateral[0]
-    for tap in range(1, len(lateral)):
-        total = total + padded[:, tap : tap + lines] * lateral[tap]
-    return total.reshape(planes.shape)
