@@ -56,12 +56,12 @@ class ScannerConfig:
     specular_db: float = 36.0
     side_lobe_db: float = 38.0
     reverberation: float = 0.12
-    noise_db: float = -60.0
+    noise_db: float = -66.0
     gel_mm: float = 3.5
     contact_loss_db: float = 3.0
     tgc_error_db: float = 2.0
     drift_db: float = 1.0
-    tgc_limit_db: float = 45.0
+    tgc_limit_db: float = 52.0
     dynamic_range_db: tuple[float, float] = (55.0, 70.0)
     brightness: float = 0.23
     graphics: bool = True

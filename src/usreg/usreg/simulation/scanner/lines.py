@@ -107,7 +107,7 @@ class Conversion:
 @functools.lru_cache(maxsize=8)
 def conversion(geometry: SectorGeometry, lines: ScanLines, keep_every: int) -> Conversion:
     """Where the pixels of a sector lie in an image of every `keep_every`-th sample."""
-    inside = geometry.mask().numpy()
+    inside = geometry.mask().numpy().copy()
     xy = geometry.plane.points_mm()[..., :2].numpy()[inside]
     depth, column = lines.locate(xy)
     return Conversion(inside, (depth / (lines.sample_mm * keep_every)).astype(np.float32), column.astype(np.float32))
