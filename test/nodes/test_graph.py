@@ -152,6 +152,17 @@ def test_a_live_graph_takes_volume_start_and_arm_from_a_session() -> None:
     assert live["us_acquisition"].remappings == played["us_acquisition"].remappings
 
 
+def test_a_session_made_for_a_stream_has_no_bag_and_is_for_live_alone(top: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "streamed"
+    shutil.copytree(top / "bags" / "phantom", folder, ignore=shutil.ignore_patterns("bag"))
+    content = yaml.safe_load((folder / "session.yaml").read_text(encoding="utf-8"))
+    (folder / "session.yaml").write_text(yaml.safe_dump(content | {"bag": ""}), encoding="utf-8")
+    registration = spec_of("live", "registration", session=str(folder)).parameters
+    assert registration["volume"] == str(folder / "volume.nii.gz") and len(registration["initial.world_T_ct"]) == 16
+    with pytest.raises(ConfigError, match="session:=.*to live"):
+        graph.nodes("replay", graph.Options(bag=str(folder)))
+
+
 def test_texts_become_options() -> None:
     made = graph.with_text(graph.Options(), {"rate": "0.5", "loop": "true", "device": "2", "bag": "phantom"})
     assert (made.rate, made.loop, made.device, made.bag) == (0.5, True, 2, "phantom")

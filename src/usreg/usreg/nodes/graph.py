@@ -159,7 +159,7 @@ def nodes(kind: str, options: Options) -> list[NodeSpec]:
     if kind == "live":
         parameters, remappings = _live(options)
     else:
-        parameters, remappings = _recorded(replace(options, bag=session_name(kind, options)))
+        parameters, remappings = _recorded(session_name(kind, options), options)
     names = [*ALWAYS, *(["player"] if kind != "live" else []), *(["recorder"] if options.record else [])]
     if options.record:
         parameters["recorder"] = {"bag": str(Path(options.record).absolute())}
@@ -210,8 +210,12 @@ def find_session(name: str) -> Any:
     raise MissingFileError(f"no session '{name}': give its folder, or the name of one that ships: {list(SHIPPED)}")
 
 
-def _recorded(options: Options) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, str]]]:
-    session = find_session(options.bag)
+def _recorded(
+    name: str, options: Options, streamed: bool = False
+) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, str]]]:
+    session = find_session(name)
+    if not (session.config.bag or streamed):
+        raise ConfigError(f"session '{name}' was made for a stream and has no bag: give it as session:={name} to live")
     config, common = session.config, _frames(session)
     volume = _volume(session)
     system = options.system or config.system
@@ -267,7 +271,7 @@ def _player(session: Any, options: Options) -> dict[str, Any]:
 
 def _live(options: Options) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, str]]]:
     if options.session:
-        parameters, _ = _recorded(replace(options, bag=options.session))
+        parameters, _ = _recorded(options.session, options, streamed=True)
     else:
         parameters = _of_drivers(options)
     topics = {
@@ -315,6 +319,8 @@ def _probe(session: Any) -> str:
     """The probe's file where the bag does not carry the geometry."""
     from ..data.bags import BagReader
 
+    if not session.config.bag:
+        return ""  # a stream that was simulated carries it
     with BagReader(session.bag_path) as bag:
         carried = session.config.topics.geometry in bag.topics
     return "" if carried else str(session.probe_path or "")

@@ -21,8 +21,8 @@ PERIOD_S = 2.0
 class Monitor(Node):
     """Listens to the estimates; small enough to run beside everything else."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        super().__init__("usreg_run", use_global_arguments=False)
+    def __init__(self, say: Callable[[str], None], namespace: str = "") -> None:
+        super().__init__("usreg_run", namespace=namespace, use_global_arguments=False)
         self._say = say
         self._count: Counter[str] = Counter()
         self._last: Any = None

@@ -112,7 +112,7 @@ def run_in_one(specs: list[graph.NodeSpec], say: Say) -> int:
         executor, made = make_executor(), list[Any]()
         try:
             makers: list[Callable[[], Any]] = [partial(make_node, spec) for spec in specs]
-            for make in (*makers, lambda: Monitor(say)):
+            for make in (*makers, lambda: Monitor(say, specs[0].namespace)):
                 made.append(make())
                 executor.add_node(made[-1])
             for node in made:
@@ -133,7 +133,7 @@ def run_in_many(specs: list[graph.NodeSpec], say: Say) -> int:
 
     family = Family(specs)
     with ros_until_asked([]) as asked:
-        executor, monitor = make_executor(), Monitor(say)
+        executor, monitor = make_executor(), Monitor(say, specs[0].namespace)
         executor.add_node(monitor)
         try:
             family.start()

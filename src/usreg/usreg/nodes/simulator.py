@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Node `simulator`: streams a simulated session in real time, as the drivers of a scanner and of an arm would.
 
-Two terminals: `usreg simulate phantom --live`, and `usreg run live session:=phantom image_topic:=raw/image
-geometry_topic:=raw/geometry`. The graph is the live one: it sees wall time, and nothing tells it of the simulation.
+Two terminals: `usreg simulate volunteer --live --out patient`, and once it waits for a listener `usreg run live
+session:=patient image_topic:=raw/image geometry_topic:=raw/geometry`. The graph is the live one: it sees wall time, and
+nothing tells it of the simulation.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from rclpy.serialization import deserialize_message
@@ -19,7 +21,7 @@ from tf2_msgs.msg import TFMessage
 
 from ..config import check_range
 from ..data.sessions import TopicNames
-from ..errors import ConfigError, UsregError
+from ..errors import ConfigError, UsregError, WriteError
 from . import graph, parameters, qos, tf
 from .base import Stage, leave, run_node
 from .lookahead import NS, Lookahead, LookaheadConfig, Slot, Source
@@ -40,6 +42,7 @@ class SimulatorConfig:
 
     Args:
         kind: phantom or volunteer. seed: of every draw. seconds: of the session.
+        folder: to be made, with the volumes and the start that a live graph needs; empty: those that ship are used.
         wait_s: streaming begins when somebody listens to the images, or so much later; drivers do not wait.
         exit_at_end: end the process after the last message.
     """
@@ -47,6 +50,7 @@ class SimulatorConfig:
     kind: Literal["phantom", "volunteer"] = "phantom"
     seed: int = 0
     seconds: float = 60.0
+    folder: str = ""
     wait_s: float = 0.0
     exit_at_end: bool = True
     lookahead: LookaheadConfig = field(default_factory=LookaheadConfig)
@@ -71,6 +75,7 @@ class SimulatorNode(Stage):
         self.finished = self.failed = False
         self._source, self._say = source, say
         self._ending = threading.Event()
+        self._doing = "making the session"
         self._lookahead: Lookahead | None = None
         self._geometries: dict[int, bytes] = {}
         self.statics = tf.StaticTransformBroadcaster(self)
@@ -89,7 +94,9 @@ class SimulatorNode(Stage):
         self._thread.start()
 
     def line(self) -> str:
-        """How many images went out, and how many were left out."""
+        """What it is doing: how many images went out, and how many were left out."""
+        if self._doing:
+            return self._doing
         dropped = self.diagnostics.drops.get("late image", 0)
         return f"{self.diagnostics.total} images streamed, {dropped} were not made in time"
 
@@ -110,10 +117,12 @@ class SimulatorNode(Stage):
         self.get_logger().error(text)
 
     def _stream(self) -> None:
-        source = self._source or simulated(self.config.kind, self.config.seed, self.config.seconds)
+        config = self.config
+        source = self._source or simulated(config.kind, config.seed, config.seconds, config.folder)
         self._lookahead = ahead = Lookahead(source, self.config.lookahead)
         self._wait_for_listener()
         first_ns = ahead.begin()
+        self._doing = ""
         # a message goes out when a recorder would have received it; its stamp is as much older as it was there
         offset_ns = self.get_clock().now().nanoseconds - first_ns
         while (slot := ahead.next()) is not None:
@@ -124,8 +133,9 @@ class SimulatorNode(Stage):
         self._ending.wait(SETTLE_S)
 
     def _wait_for_listener(self) -> None:
-        left_s = self.config.wait_s
-        while left_s > 0 and not self.outputs[NAMES.image].get_subscription_count():
+        left_s, output = self.config.wait_s, self.outputs[NAMES.image]
+        self._doing = f"waiting for somebody who listens to {output.topic_name}"
+        while left_s > 0 and not output.get_subscription_count():
             if self._ending.wait(0.05):
                 return
             left_s -= 0.05
@@ -166,36 +176,43 @@ class SimulatorNode(Stage):
             self._say(self.line())
 
 
-def simulated(kind: str, seed: int, seconds: float) -> Source:
-    """The session that `usreg simulate` would write.
+def simulated(kind: str, seed: int, seconds: float, folder: str = "") -> Source:
+    """The session that `usreg simulate` would write; see `simulation.live.stream_session`.
 
     Raises:
         ConfigError: a kind that cannot be streamed.
     """
-    from ..simulation import session
+    if kind not in graph.SHIPPED:
+        raise ConfigError(f"a session of kind '{kind}' cannot be streamed; choose one of {list(graph.SHIPPED)}")
+    from ..simulation.live import stream_session
 
-    make = getattr(session, f"stream_{kind}", None)
-    if make is None:
-        raise ConfigError(f"a session of kind '{kind}' cannot be streamed")
-    source: Source = make(seed=seed, seconds=seconds)
-    return source
+    return stream_session(kind, seed, seconds, folder or None)  # type: ignore[arg-type]
 
 
 def stream(
-    kind: str, seed: int = 0, seconds: float = 60.0, namespace: str = "", network: bool = False,
-    say: Say = lambda text: None, source: Source | None = None,
+    kind: str, seed: int = 0, seconds: float = 60.0, folder: str | Path | None = None, wait_s: float = 600.0,
+    namespace: str = "", network: bool = False, say: Say = lambda text: None, source: Source | None = None,
 ) -> int:  # fmt: skip
     """Stream a simulated session until its end or Ctrl-C: `usreg simulate KIND --live`.
 
     Args:
-        kind: phantom or volunteer. namespace: of the graph that listens. network: talk to other machines too.
+        kind: phantom or volunteer. folder: to be made for `usreg run live session:=FOLDER`; None: a session that ships
+            has the volumes and the start, where kind and seed are the same.
+        wait_s: it begins when somebody listens to the images, or so much later.
+        namespace: of the graph that listens. network: talk to other machines too.
         say: told of the progress, a line each. source: in place of the session of that kind.
 
     Returns:
         0; 1 where it failed; 2 where a value was refused.
+
+    Raises:
+        WriteError: the folder exists.
     """
+    if folder is not None and Path(folder).exists():
+        raise WriteError(f"'{Path(folder).name}' exists already: choose another name or remove it; nothing was changed")
     os.environ.update(graph.environment(network))
-    values = {"kind": kind, "seed": seed, "seconds": float(seconds)}
+    values = {"kind": kind, "seed": seed, "seconds": float(seconds), "wait_s": float(wait_s)}
+    values |= {"folder": str(folder)} if folder is not None else {}
     spec = graph.NodeSpec("simulator", values, namespace=namespace)
     made: list[SimulatorNode] = []
 

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A simulated scan as a stream: each image is a function that makes it, so that whoever plays it may leave some out."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..data.atomic import atomic_folder
+from ..data.bag_messages import encode_geometry, encode_image
+from ..data.ros_time import to_s
+from ..data.sessions import write_session
+from .digital import Prepared, Progress, prepare
+from .scanner import Scanner
+from .scenario import Kind
+from .take import FRAMES, TOPICS, Entry, Recording, Shot, _joints, _statics
+
+
+@dataclass(frozen=True, eq=False)
+class LiveScan:
+    """Messages of drivers; the truth is left out."""
+
+    recording: Recording
+    scanner: Scanner
+
+    def entries(self) -> Iterator[Entry]:
+        """In the order of arrival; the message of an image is a function without arguments."""
+        streams = (_statics(self.recording), _joints(self.recording), self._frames())
+        yield from heapq.merge(*streams, key=lambda e: e.log_ns)
+
+    def _frames(self) -> Iterator[Entry]:
+        scanners = {mount.stamp_ns: self.scanner.with_geometry(mount.geometry) for mount in self.recording.mounts}
+        for shot in self.recording.shots:
+            ns, log_ns, number = shot.stamp_ns, shot.arrival_ns, self.recording.mounts.index(shot.mount)
+            geometry = encode_geometry(to_s(ns), shot.mount.geometry, FRAMES.image, number)
+            yield Entry(log_ns, ns, TOPICS.geometry, geometry)
+            yield Entry(log_ns, ns, TOPICS.image, partial(_exposed, scanners[shot.mount.stamp_ns], shot))
+
+
+def _exposed(scanner: Scanner, shot: Shot) -> Any:
+    """The image that a recording of the same seed holds."""
+    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(shot.seed)))
+    image = scanner.frame(shot.bed_T_image, shot.t_s, rng, shot.indentation_mm)
+    return encode_image(to_s(shot.stamp_ns), image, FRAMES.image)
+
+
+def stream_session(
+    kind: Kind, seed: int = 0, seconds: float = 60.0, folder: str | Path | None = None,
+    progress: Progress | None = None, make: Callable[..., Prepared] = prepare,
+) -> LiveScan:  # fmt: skip
+    """A session to be streamed.
+
+    Args:
+        folder: to be made with what a live graph needs beside the stream: volumes, landmarks, and a session.yaml that
+            names no bag. None: a session that ships has them, where kind and seed are the same.
+        progress: as `prepare` takes it. make: `prepare`, or what gives another session.
+
+    Raises:
+        As `digital.simulate`.
+    """
+    prepared = make(kind, seed, seconds, progress)
+    if folder is not None:
+        with atomic_folder(folder) as partial_folder:
+            config = prepared.write(partial_folder, bag=False)
+            write_session(partial_folder, replace(config, bag="", sweep="", truth=False))
+    return LiveScan(prepared.scene.scan, prepared.scene.scanner)
