@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,21 +17,21 @@ from .bowel import put_bowel
 from .config import BodyConfig
 from .frame import Frame
 from .great_vessels import GreatVessels, great_vessels
-from .kidneys import build_kidney, put_kidney
+from .kidneys import Kidney, build_kidney, put_kidney
 from .landmarks import landmarks
-from .liver import build_liver, put_lesions
+from .liver import Lesion, Liver, build_liver, draw_lesions
 from .liver_vessels import LiverVessels, grow_liver_vessels
-from .measures import achieved
+from .measures import sizes
 from .organs import crura_and_psoas, lifted, pancreas, spleen, stomach
 from .raster import Canvas
-from .shapes import Array, Field, Points, tube
+from .shapes import Array, Field, Lattice, tube, tubes_along
 from .skeleton import put_skeleton
-from .trunk import build_trunk, put_trunk
+from .trunk import Trunk, build_trunk, put_trunk
 from .types import Body, Tube
 
 Progress = Callable[[int, int], None]
-STEPS = 12
-SOFT = ("visceral_fat", "muscle", "diaphragm")
+STEPS = 8
+FAT = ("visceral_fat",)
 
 
 def make_body(seed: int, config: BodyConfig | None = None, progress: Progress | None = None) -> Body:
@@ -41,12 +42,15 @@ def make_body(seed: int, config: BodyConfig | None = None, progress: Progress | 
         config: sampling.
         progress: called with (done, total) after every group of structures.
 
+    Returns:
+        Labels on the configured grid, landmarks, vessels as tubes, and measures: drawn sizes by their names in
+        `config.RANGES`, what came of them with "achieved" in the name.
+
     Raises:
         ConfigError: a seed below zero or above 2^31, or a configuration out of range.
     """
     check_range("seed", seed, 0, 2**31)
-    config = config or BodyConfig()
-    done = iter(range(1, STEPS + 1))
+    config, done = config or BodyConfig(), iter(range(1, STEPS + 1))
 
     def step() -> None:
         number = next(done)
@@ -60,47 +64,79 @@ def make_body(seed: int, config: BodyConfig | None = None, progress: Progress | 
     step()
     put_skeleton(canvas, frame)
     step()
-    great = great_vessels(frame)
-    for structure, curve in crura_and_psoas(frame):
-        canvas.put_tubes(chain(curve), structure, ("visceral_fat",))
-    _put_named(canvas, great.tubes(), ("visceral_fat", "diaphragm", "muscle", "lung_right", "lung_left"))
+    great, kidneys = _put_behind(canvas, frame)
     step()
-    kidneys = {"right": build_kidney(frame, -1.0), "left": build_kidney(frame, 1.0)}
-    for side, kidney in kidneys.items():
-        put_kidney(canvas, kidney, 1.0 if side == "left" else -1.0)
+    glands = _Glands.build(frame, trunk, great, kidneys)
+    glands.put(canvas)
     step()
-    pan, _ = pancreas(frame, trunk.lattice)
-    bulk = _vessel_field(great, trunk.lattice)
-    right = lifted(kidneys["right"].capsule, trunk.lattice)
-    liver = build_liver(frame, trunk, np.minimum(np.minimum(right - 4.0, bulk - 3.0), pan.values - 3.0))
-    canvas.put(liver.gallbladder, "gallbladder", SOFT[:1])
-    canvas.put(liver.field, "liver", ("visceral_fat", "diaphragm"))
+    vessels = grow_liver_vessels(frame, glands.liver.field, great, config.terminals)
+    lesions = _put_inside_liver(canvas, frame, glands.liver, vessels)
     step()
-    vessels = grow_liver_vessels(frame, liver.field, great, config.terminals)
-    canvas.put_tubes(vessels.portal_tubes, "portal_vein", ("liver", "visceral_fat"))
-    canvas.put_tubes(vessels.hepatic_tubes, "hepatic_vein", ("liver",))
+    _put_gut(canvas, frame, trunk, great, kidneys, glands)
     step()
-    measures = put_lesions(canvas, frame, liver, np.vstack([vessels.portal_tubes, vessels.hepatic_tubes]))
-    step()
-    milt = spleen(frame, trunk, kidneys["left"].capsule)
-    canvas.put(milt, "spleen", ("visceral_fat",))
-    canvas.put(pan, "pancreas", ("visceral_fat",))
-    step()
-    belly, curve = stomach(frame, trunk, liver.field)
-    canvas.put(belly, "stomach", ("visceral_fat",))
-    step()
-    left = lifted(kidneys["left"].capsule, trunk.lattice)
-    taken: Array = np.minimum.reduce(
-        [belly.values, milt.values, pan.values, liver.field.values, liver.gallbladder.values, right - 3, left - 3, bulk]
-    )
-    put_bowel(canvas, frame, trunk, (belly, curve), taken)
-    step()
-    points = landmarks(frame, liver, vessels, kidneys, milt)
-    sizes = {**frame.measures, "trunk_width_mm": frame.width_mm, "trunk_depth_mm": frame.depth_mm, **measures}
-    sizes |= achieved(canvas, liver.field, kidneys, milt)
-    body = Body(canvas.volume(), points, _tubes(great, vessels), sizes, seed)
+    points = landmarks(frame, glands.liver, vessels, kidneys, glands.spleen, lesions)
+    measures = sizes(frame, canvas, glands.liver.field, kidneys, glands.spleen, lesions)
+    body = Body(canvas.volume(), points, _tubes(great, vessels), measures, seed)
     step()
     return body
+
+
+def _put_behind(canvas: Canvas, frame: Frame) -> tuple[GreatVessels, dict[str, Kidney]]:
+    """What lies on the back wall: psoas and crura, great vessels, kidneys."""
+    great = great_vessels(frame)
+    for structure, curve in crura_and_psoas(frame):
+        canvas.put_tubes(tubes_along(curve), structure, FAT)
+    for t in great.tubes():
+        row = np.array([[*t.start_mm, *t.stop_mm, t.start_radius_mm, t.stop_radius_mm]])
+        canvas.put_tubes(row, t.structure, (*FAT, "diaphragm", "muscle", "lung_right", "lung_left"))
+    kidneys = {"right": build_kidney(frame, -1.0), "left": build_kidney(frame, 1.0)}
+    for kidney, side in zip(kidneys.values(), (-1.0, 1.0), strict=True):
+        put_kidney(canvas, kidney, side)
+    return great, kidneys
+
+
+@dataclass(frozen=True, eq=False)
+class _Glands:
+    """Liver with gallbladder, pancreas, spleen."""
+
+    liver: Liver
+    pancreas: Field
+    spleen: Field
+
+    @staticmethod
+    def build(frame: Frame, trunk: Trunk, great: GreatVessels, kidneys: dict[str, Kidney]) -> _Glands:
+        lattice = trunk.lattice
+        gland = pancreas(frame, lattice)
+        kidney = lifted(kidneys["right"].capsule, lattice)
+        press = np.minimum.reduce([kidney - 4.0, _vessel_field(great, lattice) - 3.0, gland.values - 3.0])
+        return _Glands(build_liver(frame, trunk, press), gland, spleen(frame, trunk, kidneys["left"].capsule))
+
+    def put(self, canvas: Canvas) -> None:
+        """Paint them over fat."""
+        canvas.put(self.liver.gallbladder, "gallbladder", FAT)
+        canvas.put(self.liver.field, "liver", FAT)
+        canvas.put(self.pancreas, "pancreas", FAT)
+        canvas.put(self.spleen, "spleen", FAT)
+
+
+def _put_inside_liver(canvas: Canvas, frame: Frame, liver: Liver, vessels: LiverVessels) -> tuple[Lesion, ...]:
+    canvas.put_tubes(vessels.portal_tubes, "portal_vein", ("liver", *FAT))
+    canvas.put_tubes(vessels.hepatic_tubes, "hepatic_vein", ("liver",))
+    lesions = draw_lesions(frame, liver, np.vstack([vessels.portal_tubes, vessels.hepatic_tubes]))
+    for lesion in lesions:
+        canvas.put(lesion.field, lesion.structure, ("liver", "portal_vein", "hepatic_vein"))
+    return lesions
+
+
+def _put_gut(
+    canvas: Canvas, frame: Frame, trunk: Trunk, great: GreatVessels, kidneys: dict[str, Kidney], glands: _Glands
+) -> None:
+    """Stomach, then bowel in the room that is left."""
+    field, curve = stomach(frame, trunk, glands.liver.field)
+    canvas.put(field, "stomach", FAT)
+    taken = [field, glands.spleen, glands.pancreas, glands.liver.field, glands.liver.gallbladder]
+    fields = [f.values for f in taken] + [lifted(k.capsule, trunk.lattice) - 3.0 for k in kidneys.values()]
+    put_bowel(canvas, frame, trunk, (field, curve), np.minimum.reduce([*fields, _vessel_field(great, trunk.lattice)]))
 
 
 def body_grid(frame: Frame, config: BodyConfig) -> VoxelGrid:
@@ -117,18 +153,7 @@ def body_grid(frame: Frame, config: BodyConfig) -> VoxelGrid:
     )  # fmt: skip
 
 
-def chain(curve: Points) -> Points:
-    """Tubes (N - 1, 8) along a curve (N, 4)."""
-    return np.column_stack([curve[:-1, :3], curve[1:, :3], curve[:-1, 3], curve[1:, 3]])
-
-
-def _put_named(canvas: Canvas, tubes: list[Tube], over: tuple[str, ...]) -> None:
-    for t in tubes:
-        row = np.array([[*t.start_mm, *t.stop_mm, t.start_radius_mm, t.stop_radius_mm]])
-        canvas.put_tubes(row, t.structure, over)
-
-
-def _vessel_field(great: GreatVessels, lattice) -> Array:  # type: ignore[no-untyped-def]
+def _vessel_field(great: GreatVessels, lattice: Lattice) -> Array:
     """Field of aorta, veins and branches together."""
     curves = [great.aorta, *(curve for _, curve in great.others)]
     return np.minimum.reduce([tube(lattice, curve) for curve in curves])

@@ -20,7 +20,7 @@ def put_bowel(canvas: Canvas, frame: Frame, trunk: Trunk, stomach: tuple[Field, 
     Args:
         taken: field on the trunk's lattice of all organs that are there already.
     """
-    rng, lattice = frame.rng(12), trunk.lattice
+    rng = frame.rng(12)
     room = np.maximum(trunk.under + 3.0, 1.5 - taken)
     _gas(canvas, trunk, stomach[0].values, stomach[1], rng, "stomach", share=0.5)
     for curve in (duodenum(frame, stomach[1]), *colon(frame, rng)):
@@ -29,9 +29,7 @@ def put_bowel(canvas: Canvas, frame: Frame, trunk: Trunk, stomach: tuple[Field, 
         _put_gut(canvas, trunk, room, curve, rng, 0.15)
 
 
-def _put_gut(
-    canvas: Canvas, trunk: Trunk, room: Array, curve: Points, rng: np.random.Generator, share: float
-) -> Array:
+def _put_gut(canvas: Canvas, trunk: Trunk, room: Array, curve: Points, rng: np.random.Generator, share: float) -> Array:
     values = smooth_max(tube(trunk.lattice, curve, 8.0) + 0.8 * noise(trunk.lattice, 14.0, rng), room, 4.0)
     canvas.put(Field(trunk.lattice, values), "bowel", ("visceral_fat",))
     _gas(canvas, trunk, values, curve, rng, "bowel", share)
@@ -68,11 +66,13 @@ def colon(frame: Frame, rng: np.random.Generator) -> list[Points]:
     z, back = frame.z, float(frame.spine_y(0.0))
     sag = rng.uniform(-1.0, 1.0)
     rows = [
-        (-0.74 * w, back - 24, z("L5", -30), 26), (-0.76 * w, back - 12, z("L4"), 24), (-0.74 * w, back - 18, z("L3", 14), 22),
+        (-0.74 * w, back - 24, z("L5", -30), 26), (-0.76 * w, back - 12, z("L4"), 24),
+        (-0.74 * w, back - 18, z("L3", 14), 22),
         (-0.56 * w, front + 38, z("L3", 8), 19), (-0.25 * w, front + 24, z("L3", -4 + 9 * sag), 18),
         (0.15 * w, front + 23, z("L3", -8 + 10 * sag), 17), (0.50 * w, front + 26, z("L2", -14), 16),
-        (0.74 * w, front + 50, z("L1", 4), 16), (0.80 * w, back - 24, z("L1", 12), 16), (0.80 * w, back - 2, z("L2"), 14),
-        (0.79 * w, back - 2, z("L3"), 14), (0.77 * w, back - 10, z("L4", -10), 14), (0.70 * w, back - 26, z("L5", -30), 14),
+        (0.74 * w, front + 50, z("L1", 4), 16), (0.80 * w, back - 24, z("L1", 12), 16),
+        (0.80 * w, back - 2, z("L2"), 14), (0.79 * w, back - 2, z("L3"), 14), (0.77 * w, back - 10, z("L4", -10), 14),
+        (0.70 * w, back - 26, z("L5", -30), 14),
     ]  # fmt: skip
     curve = spline(np.array(rows, dtype=np.float64), 10)
     along = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(curve[:, :3], axis=0), axis=1))])

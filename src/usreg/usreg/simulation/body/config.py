@@ -69,9 +69,13 @@ class BodyConfig:
 def draw_measures(rng: np.random.Generator) -> dict[str, float]:
     """One value from each of RANGES, by name. Large people have large organs: a common part goes into every draw."""
     common = rng.standard_normal()
-    values = {}
+    values: dict[str, float] = {}
+    shares: dict[str, float] = {}
     for name, (low, high, _) in RANGES.items():
         share = 0.0 if name == "fat_mm" else 0.1
         bell = 0.5 + share * common + math.sqrt(0.2**2 - share**2) * rng.standard_normal()
-        values[name] = low + (high - low) * float(np.clip(bell, 0.02, 0.98))
+        if name == "liver_volume_ml":  # a long liver is a large one
+            bell = 0.4 * bell + 0.6 * shares["liver_length_mm"] - 0.05
+        shares[name] = float(np.clip(bell, 0.02, 0.98))
+        values[name] = low + (high - low) * shares[name]
     return values

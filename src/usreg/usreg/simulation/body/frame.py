@@ -62,7 +62,7 @@ class Outline:
         return np.array([edge[0], edge[1] + WIDEST_Y_MM, z]) + off_mm * normal, normal
 
     def _norm_at(self, xy: Points, z: float) -> tuple[float, float]:
-        g, slope = self.norm(np.float64(xy[0]), np.float64(xy[1] + WIDEST_Y_MM), np.float64(z))  # type: ignore[arg-type]
+        g, slope = self.norm(np.float64(xy[0]), np.float64(xy[1] + WIDEST_Y_MM), np.float64(z))
         return float(g), float(slope)
 
 

@@ -55,7 +55,8 @@ def great_vessels(frame: Frame) -> GreatVessels:
 
     aorta = spline(np.array([
         (*at_spine(frame, 6.0 + sway[0], 0.78 * ra + 2, fork), 0.78 * ra), p(8 + sway[1], ra, "L2", 0, 0.85 * ra),
-        p(7, ra + 3, "T12", 0, ra), p(15, ra - 4, "T10", 0, ra), p(22, ra - 14, "T8", 0, ra), p(25, ra - 18, "T5", 0, ra),
+        p(7, ra + 3, "T12", 0, ra), p(15, ra - 4, "T10", 0, ra), p(22, ra - 14, "T8", 0, ra),
+        p(25, ra - 18, "T5", 0, ra),
     ]))  # fmt: skip
     cava = spline(np.array([
         (*at_spine(frame, -14.0, 0.8 * rc, join), 0.8 * rc), p(-20 + sway[2], 0.8 * rc, "L2", 0, 0.88 * rc),
@@ -86,19 +87,21 @@ def _branches(frame: Frame, aorta: Points, cava: Points, rng: np.random.Generato
     z_l, z_r = renal_hilum(frame, 1.0)[2], renal_hilum(frame, -1.0)[2]
     found: list[tuple[str, Points]] = []
     for side, z_hilum in ((1.0, z_l), (-1.0, z_r)):
-        hilum, start_z = renal_hilum(frame, side), z_hilum + 6.0
-        artery, vein = _on(aorta, start_z), _on(cava, start_z + 2.0)
+        hilum, start_z = renal_hilum(frame, side), z_hilum + 2.0
+        artery, vein = _on(aorta, start_z), _on(cava, start_z)
         found.append(("aorta", _arc(artery, hilum + [0, 4, 2], 2.8, (0.0, 6.0 if side < 0 else 0.0, 2.0))))
         lift = (0.0, -(aorta[:, 3].max() + 13.0) if side > 0 else -3.0, 2.0)  # the left vein crosses before the aorta
         found.append(("inferior_vena_cava", _arc(vein, hilum + [0, -3, -2], 4.0, lift)))
-    top = _on(aorta, frame.z("T12", -6.0))
-    found.append(("aorta", spline(np.array([(*top, 4.0), (*(top + [-2, -20, -3]), 3.6), (*(top + [-4, -27, 3]), 3.0)]))))
-    mesenteric = _on(aorta, frame.z("L1", 6.0))
+    top = _on(aorta, frame.z("T12", 3.0))
+    found.append(
+        ("aorta", spline(np.array([(*top, 4.0), (*(top + [-2, -20, -3]), 3.6), (*(top + [-4, -27, 3]), 3.0)])))
+    )
+    mesenteric = _on(aorta, frame.z("L1", 17.0))
     smv, c = [], confluence(frame)
     for z in (frame.z("L2", 0.0), frame.z("L3", 10.0), frame.z("L4", 10.0)):
         smv.append((*at_spine(frame, -10.0, 38.0, z), 4.6))
     found.append(("aorta", spline(np.array([
-        (*mesenteric, 3.6), (*(mesenteric + [0, -18, -6]), 3.5),
+        (*mesenteric, 3.6), (*(mesenteric + [0, -26, -7]), 3.5),
         *((x + 15.0, y + 2.0, z, 3.2) for x, y, z, _ in smv),
     ]))))  # fmt: skip
     found.append(("portal_vein", spline(np.array([(*c, 5.0), *smv]))))

@@ -10,7 +10,7 @@ import numpy as np
 from .frame import Frame
 from .great_vessels import renal_hilum
 from .raster import Canvas
-from .shapes import Array, Field, Lattice, Points, noise, smooth_max, smooth_min
+from .shapes import Array, Field, Lattice, Points, noise, smooth_max, smooth_min, tip
 
 STEP_MM = 1.5
 
@@ -33,7 +33,7 @@ def build_kidney(frame: Frame, side: float) -> Kidney:
     half = np.array([0.25, 0.215, 0.5]) * length * np.append(rng.uniform(0.94, 1.06, 2), 1.0)
     turn = _axes(side, rng)
     hilum = renal_hilum(frame, side)
-    centre = hilum + turn[0] * (0.62 * half[0]) + turn[2] * rng.uniform(-4.0, 4.0) + np.array([0.0, 1.0, 0.0])
+    centre = hilum + turn[0] * (0.62 * half[0]) + turn[2] * rng.uniform(-4.0, 4.0) + np.array([0.0, -1.0, 0.0])
     reach = 1.25 * half[2]
     local = Lattice.around(centre - [48, 48, reach], centre + [48, 48, reach], STEP_MM)
     p = [c - np.float32(o) for c, o in zip(local.axes(), centre, strict=True)]
@@ -46,8 +46,9 @@ def build_kidney(frame: Frame, side: float) -> Kidney:
     capsule = smooth_max(body, -mouth, 5.0)
     pelvis = _pelvis(local, u, v, w, half)
     medulla = _pyramids(u, v, w, half, capsule, sinus, rng)
-    poles = np.array([centre + s * half[2] * turn[2] - 0.2 * half[0] * turn[0] for s in (1.0, -1.0)])
-    return Kidney(Field(local, capsule), medulla, sinus.astype(np.float32), pelvis, poles)
+    shape = Field(local, capsule)
+    poles = np.array([tip(shape, turn[2]), tip(shape, -turn[2])])
+    return Kidney(shape, medulla, sinus.astype(np.float32), pelvis, poles)
 
 
 def _axes(side: float, rng: np.random.Generator) -> Points:
@@ -64,7 +65,9 @@ def _axes(side: float, rng: np.random.Generator) -> Points:
 def _ball(u: Array, v: Array, w: Array, radii: Points) -> Array:
     """Ellipsoid with somewhat full poles, about mm."""
     g = ((u / radii[0]) ** 2 + (v / radii[1]) ** 2 + np.abs(w / radii[2]) ** 2.2) ** 0.5
-    slope = np.sqrt((u / radii[0] ** 2) ** 2 + (v / radii[1] ** 2) ** 2 + (w / radii[2] ** 2) ** 2) / np.maximum(g, 1e-3)
+    slope = np.sqrt((u / radii[0] ** 2) ** 2 + (v / radii[1] ** 2) ** 2 + (w / radii[2] ** 2) ** 2) / np.maximum(
+        g, 1e-3
+    )
     return ((g - 1.0) / np.maximum(slope, 1e-3)).astype(np.float32)
 
 
@@ -78,7 +81,9 @@ def _pelvis(local: Lattice, u: Array, v: Array, w: Array, half: Points) -> Array
     return funnel
 
 
-def _pyramids(u: Array, v: Array, w: Array, half: Points, capsule: Array, sinus: Array, rng: np.random.Generator) -> Array:
+def _pyramids(
+    u: Array, v: Array, w: Array, half: Points, capsule: Array, sinus: Array, rng: np.random.Generator
+) -> Array:
     """Cones from the sinus outwards, parted by columns of cortex: cells about directions spread over the kidney."""
     rows = []
     for tilt, count in ((-1.05, 2), (-0.5, 3), (0.0, 3), (0.5, 3), (1.05, 2)):

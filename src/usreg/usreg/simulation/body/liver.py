@@ -9,7 +9,6 @@ import numpy as np
 
 from .frame import Frame
 from .great_vessels import porta_hepatis
-from .raster import Canvas
 from .shapes import Array, Field, Lattice, Points, ellipsoid, noise, smooth_max, spline, tube
 from .trunk import Trunk, dome_height
 
@@ -25,6 +24,16 @@ class Liver:
     gallbladder_axis: Points
 
 
+@dataclass(frozen=True, eq=False)
+class Lesion:
+    """A lesion: name in STRUCTURES, centre (3,), nominal radius, field."""
+
+    structure: str
+    centre: Points
+    radius_mm: float
+    field: Field
+
+
 def build_liver(frame: Frame, trunk: Trunk, obstacles: Array) -> Liver:
     """Liver and gallbladder.
 
@@ -38,7 +47,7 @@ def build_liver(frame: Frame, trunk: Trunk, obstacles: Array) -> Liver:
     visceral = _visceral(frame, lattice, rng)
     axis = _gallbladder_axis(frame, rng)
     fossa = tube(lattice, axis + np.array([0, 0, 0, 1.5]))
-    bladder = tube(lattice, axis) + 0.6 * noise(lattice, 22.0, rng)
+    bladder = smooth_max(tube(lattice, axis) + 0.6 * noise(lattice, 22.0, rng), trunk.under + 1.5, 5.0)
     bounds = smooth_max(bounds, -fossa, 5.0)
     drop = 0.0
     for _ in range(3):  # rounding shortens the lower edge: let it down by what is missing
@@ -76,8 +85,8 @@ def _envelope(frame: Frame, trunk: Trunk, obstacles: Array, rng: np.random.Gener
     values = smooth_max(trunk.under + 0.4, sheer, 16.0)
     # Behind, the liver ends at the vena cava; to the right of it the bare area follows the diaphragm.
     cava_y = frame.spine_front(z) - 0.7 * frame.measures["vena_cava_diameter_mm"] - 6.0
-    slope = 1.9 * 12.0 * np.log1p(np.exp(-(x + 38.0) / 12.0))
-    values = smooth_max(values, ((y - cava_y - slope) * 0.55).astype(np.float32), 10.0)
+    slope = 2.4 * 10.0 * np.log1p(np.exp(-(x + 31.0) / 10.0))
+    values = smooth_max(values, ((y - cava_y - slope) * 0.45).astype(np.float32), 10.0)
     return smooth_max(values, -obstacles, 8.0)
 
 
@@ -98,42 +107,40 @@ def _visceral(frame: Frame, lattice: Lattice, rng: np.random.Generator) -> Array
 def _gallbladder_axis(frame: Frame, rng: np.random.Generator) -> Points:
     """Pear along the visceral surface: neck at the porta, fundus in front below the liver's edge."""
     length = frame.measures["gallbladder_length_mm"]
-    wide = length * rng.uniform(0.16, 0.20)
+    wide = length * rng.uniform(0.18, 0.22)
     start = porta_hepatis(frame) + np.array([-9.0, -14.0, -13.0]) + rng.uniform(-2.0, 2.0, 3)
-    way = np.array([-0.36, -0.62, -0.62]) + rng.uniform(-0.06, 0.06, 3)
+    way = np.array([-0.36, -0.52, -0.72]) + rng.uniform(-0.06, 0.06, 3)
     way *= (length - wide) / np.linalg.norm(way)
     bend = np.array([-3.0, 3.0, -4.0])
     rows = [(0.0, 0.24), (0.12, 0.36), (0.35, 0.72), (0.65, 1.0), (0.88, 0.95), (1.0, 0.85)]
     return spline(np.array([(*(start + t * way + np.sin(np.pi * t) * bend), r * wide) for t, r in rows]))
 
 
-def put_lesions(canvas: Canvas, frame: Frame, liver: Liver, vessels: Points) -> dict[str, float]:
-    """Two to five lesions inside the liver, away from its surface and its large vessels (N, 8).
-
-    Returns:
-        Diameters by name ("lesion_1_diameter_mm").
-    """
-    rng, placed = frame.rng(6), []
-    thick = vessels[np.minimum(vessels[:, 6], vessels[:, 7]) > 2.2] if len(vessels) else vessels
+def draw_lesions(frame: Frame, liver: Liver, vessels: Points) -> tuple[Lesion, ...]:
+    """Two to five lesions inside the liver, away from its surface and its large vessels (N, 8); kinds in turn."""
+    rng, (low, high) = frame.rng(6), liver_box(liver.field)
+    thick = vessels[np.minimum(vessels[:, 6], vessels[:, 7]) > 2.2]
     middles = 0.5 * (thick[:, :3] + thick[:, 3:6])
-    box = liver_box(liver.field)
-    count, drawn = int(rng.integers(2, 6)), {}
-    for _ in range(4000):
-        if len(placed) == count:
+    found: list[Lesion] = []
+    count = int(rng.integers(2, 6))
+    for attempt in range(8000):
+        if len(found) == count:
             break
-        centre, radius = rng.uniform(box[0], box[1]), float(rng.uniform(5.0, 15.0) ** 1.0)
+        centre, radius = rng.uniform(low, high), float(rng.uniform(5.0, 15.0 if attempt < 4000 else 7.0))
         deep = liver.field.at(centre[None])[0] < -(radius + 3.0)
-        clear = all(np.linalg.norm(centre - c) > radius + r + 8.0 for c, r in placed)
-        if deep and clear and (len(middles) == 0 or np.linalg.norm(middles - centre, axis=1).min() > radius + 5.0):
-            name = LESIONS[len(placed) % 3]
-            placed.append((centre, radius))
-            local = Lattice.around(centre - 1.6 * radius, centre + 1.6 * radius, 1.5)
-            values = ellipsoid(local, centre, radius * rng.uniform(0.8, 1.2, 3))
-            rough = 0.03 if name == "lesion_cyst" else 0.10
-            field = Field(local, (values + rough * radius * noise(local, 0.8 * radius, rng)).astype(np.float32))
-            canvas.put(field, name, ("liver", "portal_vein", "hepatic_vein"))
-            drawn[f"lesion_{len(placed)}_diameter_mm"] = 2 * radius
-    return drawn
+        clear = all(np.linalg.norm(centre - f.centre) > radius + f.radius_mm + 8.0 for f in found)
+        if deep and clear and np.linalg.norm(middles - centre, axis=1).min(initial=99.0) > radius + 5.0:
+            found.append(_lesion(LESIONS[len(found) % len(LESIONS)], centre, radius, rng))
+    return tuple(found)
+
+
+def _lesion(structure: str, centre: Points, radius: float, rng: np.random.Generator) -> Lesion:
+    """A rough ball; cysts are smoother."""
+    lattice = Lattice.around((centre - 1.6 * radius).tolist(), (centre + 1.6 * radius).tolist(), 1.5)
+    values = ellipsoid(lattice, centre.tolist(), (radius * rng.uniform(0.8, 1.2, 3)).tolist())
+    rough = 0.03 if structure == "lesion_cyst" else 0.10
+    values = values + rough * radius * noise(lattice, 0.8 * radius, rng)
+    return Lesion(structure, centre, radius, Field(lattice, values.astype(np.float32)))
 
 
 def liver_box(field: Field) -> tuple[Points, Points]:

@@ -11,7 +11,7 @@ from ...compiled import njit
 from .frame import Frame
 from .great_vessels import GreatVessels
 from .liver import liver_box
-from .shapes import Field, Lattice, Points, noise
+from .shapes import Field, Lattice, Points, noise, tube, tubes_along
 from .tree import Tree, grow, segment_distance
 
 BEND_MM, BEND_SCALE_MM = 2.0, 26.0
@@ -39,17 +39,37 @@ def grow_liver_vessels(frame: Frame, liver: Field, great: GreatVessels, terminal
     rng = frame.rng(5)
     low, high = liver_box(liver)
     points = rng.uniform(low, high, (60000, 3))
-    points = points[liver.at(points) < -5.0]
+    room = Field(liver.lattice, np.maximum(liver.values, 1.0 - tube(liver.lattice, great.cava)).astype(np.float32))
+    points = points[room.at(points) < -5.0]
     half = len(points) // 2
     roots, radius = _hepatic_roots(frame, great, liver)
     taken = np.column_stack([roots.reshape(-1, 6), np.full((len(roots), 2), 0.8 * radius)])
     main = float(great.portal[-1, 3]) * 0.97
-    portal = grow(_portal_roots(great, liver), main, True, liver, points[:half], terminals, taken)
-    hepatic = grow(roots, radius, True, liver, points[half:], terminals, portal.tubes())
+    portal = grow(
+        _portal_roots(great, liver), main, room, points[:half], terminals, np.vstack([taken, tubes_along(great.cava)])
+    )
+    hepatic = grow(
+        roots, radius, room, points[half:], terminals, np.vstack([portal.tubes(), tubes_along(great.portal)])
+    )
     portal, hepatic = parted(portal, hepatic, (main, radius))
-    warp = _warp(liver, rng)
-    bent = LiverVessels(portal, hepatic, np.empty((0, 8)), np.empty((0, 8)), warp)
-    return LiverVessels(portal, hepatic, _pieces(bent, portal), _pieces(bent, hepatic), warp)
+    return _bent(portal, hepatic, room, tubes_along(great.portal), rng)
+
+
+def _bent(portal: Tree, hepatic: Tree, liver: Field, main: Points, rng: np.random.Generator) -> LiverVessels:
+    """The trees bent, by half as much again and again until the bends bring no two vessels together."""
+    warp, none = _warp(liver, rng), np.empty((0, 8))
+    for _ in range(6):
+        vessels = LiverVessels(portal, hepatic, none, none, warp)
+        a, b = _pieces(vessels, portal), _pieces(vessels, hepatic)
+        thick = np.vstack([a, main])
+        if thinnest_touch(thick, b, np.ones(len(thick)), np.ones(len(b)), 0.5 * GAP_MM)[0] < 0:
+            break
+        warp = (_half(warp[0]), _half(warp[1]), _half(warp[2]))
+    return LiverVessels(portal, hepatic, a, b, warp)
+
+
+def _half(field: Field) -> Field:
+    return Field(field.lattice, (0.5 * field.values).astype(np.float32))
 
 
 def _portal_roots(great: GreatVessels, liver: Field) -> Points:
@@ -73,8 +93,10 @@ def _hepatic_roots(frame: Frame, great: GreatVessels, liver: Field) -> tuple[Poi
     z = frame.z("T10", 6.0)
     start = np.array([np.interp(z, cava[:, 2], cava[:, i]) for i in range(3)])
     ways = np.array([[-0.85, 0.0, -0.45], [-0.45, -0.70, -0.55], [0.55, -0.75, -0.20]])
-    roots = [[start + 3.0 * w, _deepest_towards(liver, start, w, length)]
-             for w, length in zip(ways, (62.0, 58.0, 48.0), strict=True)]
+    roots = [
+        [start + 3.0 * w, _deepest_towards(liver, start, w, length)]
+        for w, length in zip(ways, (62.0, 58.0, 48.0), strict=True)
+    ]
     return np.array(roots), frame.measures["hepatic_vein_diameter_mm"] / 2 * 3 ** (1 / 3)
 
 
@@ -95,7 +117,7 @@ def parted(a: Tree, b: Tree, radii: tuple[float, float]) -> tuple[Tree, Tree]:
 
 
 @njit()
-def thinnest_touch(a, b, flow_a, flow_b, gap):  # type: ignore[no-untyped-def]
+def thinnest_touch(a, b, flow_a, flow_b, gap):
     """Of all pairs of tubes (N, 8), (M, 8) nearer than a gap the one whose thinner partner has least flow; else -1."""
     best, least = (-1, -1), 1 << 60
     for i in range(a.shape[0]):
@@ -130,11 +152,13 @@ def _without(tree: Tree, index: int, root_radius_mm: float) -> Tree:
 def _warp(liver: Field, rng: np.random.Generator) -> tuple[Field, Field, Field]:
     """A slow displacement that vanishes at the liver's surface: straight segments become gentle bends."""
     low, high = liver_box(liver)
-    lattice = Lattice.around(low - 10, high + 10, 4.0)
+    lattice = Lattice.around((low - 10).tolist(), (high + 10).tolist(), 4.0)
     axes = lattice.axes()
     points = np.stack(np.meshgrid(axes[2], axes[1], axes[0], indexing="ij")[::-1], axis=-1).reshape(-1, 3)
     weight = np.clip((-liver.at(points.astype(float)) - 3.0) / 12.0, 0.0, 1.0).reshape(lattice.size[::-1])
-    fields = [Field(lattice, (BEND_MM * weight * noise(lattice, BEND_SCALE_MM, rng)).astype(np.float32)) for _ in range(3)]
+    fields = [
+        Field(lattice, (BEND_MM * weight * noise(lattice, BEND_SCALE_MM, rng)).astype(np.float32)) for _ in range(3)
+    ]
     return fields[0], fields[1], fields[2]
 
 

@@ -29,7 +29,10 @@ def spleen(frame: Frame, trunk: Trunk, kidney: Field) -> Field:
     stretch = 1.0
     for _ in range(3):  # pressed and rounded it comes out shorter than drawn: stretch it
         radii = (0.5 * length * stretch, 0.34 * length * stretch, 0.40 * length)
-        q = [sum(np.float32(v[i]) * p[i] for i in range(3)) / np.float32(r) for v, r in zip((_unit(long), _unit(wide)), radii[:2], strict=True)]
+        q = [
+            sum(np.float32(v[i]) * p[i] for i in range(3)) / np.float32(r)
+            for v, r in zip((_unit(long), _unit(wide)), radii[:2], strict=True)
+        ]
         values = norm_field([*q, depth / np.float32(radii[2])], radii)
         far = p[0] * np.float32(out[0]) + p[1] * np.float32(out[1])  # the same depth is met again under the other dome
         field = Field(lattice, smooth_max(np.maximum(values + relief, -30.0 - far), press, 6.0))
@@ -50,8 +53,8 @@ def longest(field: Field) -> float:
     return max(float(np.ptp(sum(inside[:, i] * way[i] for i in range(3)))) for way in ways.T)
 
 
-def pancreas(frame: Frame, lattice: Lattice) -> tuple[Field, Points]:
-    """Head in the duodenal loop, neck before the confluence, body across the aorta, tail at the spleen; and its curve."""
+def pancreas(frame: Frame, lattice: Lattice) -> Field:
+    """Head in the duodenal loop, neck before the confluence, body across the aorta, tail at the spleen."""
     rng, vein = frame.rng(10), splenic_vein(frame)
     c = confluence(frame)
     rows = [
@@ -61,7 +64,7 @@ def pancreas(frame: Frame, lattice: Lattice) -> tuple[Field, Points]:
     rows[2:] = [(*row[:3], row[3] * f) for row, f in zip(rows[2:], rng.uniform(0.9, 1.15, 4), strict=True)]
     curve = spline(np.array(rows))
     values = tube(lattice, curve) + 1.3 * noise(lattice, 11.0, rng)
-    return Field(lattice, values.astype(np.float32)), curve
+    return Field(lattice, values.astype(np.float32))
 
 
 def stomach(frame: Frame, trunk: Trunk, liver: Field) -> tuple[Field, Points]:
@@ -72,7 +75,8 @@ def stomach(frame: Frame, trunk: Trunk, liver: Field) -> tuple[Field, Points]:
     t11, l1 = frame.z("T10", -14.0), frame.z("L1")
     rows = [
         (*at_spine(frame, 56.0, 6.0, t11 + 14.0), 22.0 * full), (*at_spine(frame, 62.0, 16.0, t11), 31.0 * full),
-        (66.0, 0.5 * (front + float(frame.spine_front(l1))) + 6, l1 + 38.0, 29.0 * full), (58.0, front + 34.0, l1 + 6.0, 25.0 * full),
+        (66.0, 0.5 * (front + float(frame.spine_front(l1))) + 6, l1 + 38.0, 29.0 * full),
+        (58.0, front + 34.0, l1 + 6.0, 25.0 * full),
         (34.0, front + 30.0, l1 - 18.0, 20.0 * full), (4.0, front + 30.0, l1 - 16.0, 16.0 * full),
         (-18.0, front + 40.0, l1 - 6.0, 10.0),
     ]  # fmt: skip
@@ -87,7 +91,14 @@ def crura_and_psoas(frame: Frame) -> list[tuple[str, Points]]:
     found: list[tuple[str, Points]] = []
     for side in (-1.0, 1.0):
         rows = []
-        for level, x, back, radius in (("T12", 27, 12, 5), ("L1", 31, 10, 9), ("L2", 34, 8, 13), ("L3", 39, 5, 16), ("L4", 45, 0, 18), ("L5", 52, -10, 19)):
+        for level, x, back, radius in (
+            ("T12", 27, 12, 5),
+            ("L1", 31, 10, 9),
+            ("L2", 34, 8, 13),
+            ("L3", 39, 5, 16),
+            ("L4", 45, 0, 18),
+            ("L5", 52, -10, 19),
+        ):
             z = frame.z(level)
             rows.append((side * x, float(frame.spine_y(z)) + back, z, radius))
         found.append(("muscle", spline(np.array(rows))))

@@ -27,7 +27,9 @@ class Canvas:
         self._ct_T_index = grid.ct_T_index.numpy()[:3]
         self._index_T_ct = grid.index_T_ct.numpy()[:3]
 
-    def put(self, field: Field, structure: str, over: Sequence[str], level_mm: float = 0.0, endless: bool = False) -> None:
+    def put(
+        self, field: Field, structure: str, over: Sequence[str], level_mm: float = 0.0, endless: bool = False
+    ) -> None:
         """Fill where a field lies below a level. `endless`: beyond its lattice the field goes on as at the border."""
         corners = np.array(np.meshgrid(*(
             (o, o + (n - 1) * field.lattice.step_mm)
@@ -76,7 +78,7 @@ def allowed(over: Sequence[str]) -> NDArray[np.bool_]:
 
 
 @njit()
-def paint_field(labels, values, to_lattice, low, high, level, value, over, endless):  # type: ignore[no-untyped-def]
+def paint_field(labels, values, to_lattice, low, high, level, value, over, endless):
     """Voxels of an index range whose interpolated field lies below a level."""
     nz, ny, nx = values.shape
     m = to_lattice
@@ -94,7 +96,7 @@ def paint_field(labels, values, to_lattice, low, high, level, value, over, endle
 
 
 @njit()
-def paint_tube(labels, ct_T_index, low, high, row, value, over):  # type: ignore[no-untyped-def]
+def paint_tube(labels, ct_T_index, low, high, row, value, over):
     """Voxels of an index range inside a truncated cone with round ends."""
     m = ct_T_index
     dx, dy, dz = row[3] - row[0], row[4] - row[1], row[5] - row[2]
@@ -115,7 +117,7 @@ def paint_tube(labels, ct_T_index, low, high, row, value, over):  # type: ignore
 
 
 @njit()
-def paint_ribbon(labels, ct_T_index, low, high, a, b, value, over):  # type: ignore[no-untyped-def]
+def paint_ribbon(labels, ct_T_index, low, high, a, b, value, over):
     """Voxels of an index range inside a rod of elliptic section; its normal turns from one end to the other."""
     m = ct_T_index
     dx, dy, dz = b[0] - a[0], b[1] - a[1], b[2] - a[2]

@@ -10,14 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...compiled import njit
 
-Array = NDArray[np.float32]
-Points = NDArray[np.float64]
+Array = NDArray[np.floating[Any]]  # a field, float32
+Points = NDArray[np.floating[Any]]  # float64
 FAR_MM = 60.0
 
 
@@ -31,9 +32,7 @@ class Lattice:
 
     def axes(self) -> tuple[Array, Array, Array]:
         """x (1, 1, nx), y (1, ny, 1), z (nz, 1, 1), mm: they broadcast to a field (nz, ny, nx)."""
-        x, y, z = (
-            (self.origin_mm[i] + self.step_mm * np.arange(self.size[i])).astype(np.float32) for i in range(3)
-        )
+        x, y, z = ((self.origin_mm[i] + self.step_mm * np.arange(self.size[i])).astype(np.float32) for i in range(3))
         return x[None, None], y[None, :, None], z[:, None, None]
 
     @staticmethod
@@ -61,7 +60,7 @@ class Field:
 
 
 @njit()
-def trilinear(values, x, y, z):  # type: ignore[no-untyped-def]
+def trilinear(values, x, y, z):
     """Interpolate at lattice coordinates, clamped to the lattice."""
     nz, ny, nx = values.shape
     x = min(max(x, 0.0), nx - 1.001)
@@ -77,13 +76,20 @@ def trilinear(values, x, y, z):  # type: ignore[no-untyped-def]
 
 
 @njit()
-def sample(values, origin, step, points):  # type: ignore[no-untyped-def]
+def sample(values, origin, step, points):
     """Values (N,) of a field at points (N, 3), mm."""
     out = np.empty(points.shape[0])
     for n in range(points.shape[0]):
         p = (points[n] - origin) / step
         out[n] = trilinear(values, p[0], p[1], p[2])
     return out
+
+
+def tip(field: Field, way: Points) -> Points:
+    """(3,) the end of a field's inside in a direction (3,): the mean of its last 3 mm."""
+    inside = np.argwhere(field.values < 0)[:, ::-1] * field.lattice.step_mm + np.array(field.lattice.origin_mm)
+    along = inside[:, 0] * way[0] + inside[:, 1] * way[1] + inside[:, 2] * way[2]
+    return inside[along > along.max() - 3.0].mean(axis=0)
 
 
 def noise(lattice: Lattice, scale_mm: float, rng: np.random.Generator) -> Array:
@@ -148,7 +154,7 @@ def tube(lattice: Lattice, curve: Points, reach_mm: float = 20.0) -> Array:
 
 
 @njit()
-def _tube(values, origin, step, curve, reach):  # type: ignore[no-untyped-def]
+def _tube(values, origin, step, curve, reach):
     nz, ny, nx = values.shape
     for n in range(curve.shape[0] - 1):
         a, b = curve[n], curve[n + 1]
@@ -172,3 +178,8 @@ def _tube(values, origin, step, curve, reach):  # type: ignore[no-untyped-def]
                     d = np.sqrt(ex * ex + ey * ey + ez * ez) - (a[3] + t * (b[3] - a[3]))
                     if d < values[k, j, i]:
                         values[k, j, i] = d
+
+
+def tubes_along(curve: Points) -> Points:
+    """Tubes (N - 1, 8) of start, stop, start radius, stop radius along a curve (N, 4)."""
+    return np.column_stack([curve[:-1, :3], curve[1:, :3], curve[:-1, 3], curve[1:, 3]])

@@ -55,7 +55,9 @@ def rib_curve(frame: Frame, rib: int, side: float) -> Points:
     outline, start = frame.cavity, 0.155
     share = np.linspace(0.0, 1.0, 40)
     heights = head_z - 7.0 + (end_z - head_z + 7.0) * share**1.12
-    on_wall = [_on(outline, (start + (end_angle - start) * s) * np.pi, h, side) for s, h in zip(share, heights, strict=True)]
+    on_wall = [
+        _on(outline, (start + (end_angle - start) * s) * np.pi, h, side) for s, h in zip(share, heights, strict=True)
+    ]
     reach = on_wall[0][1] if rib < 12 else 0.5 * (on_wall[0][1] + y + 28.0)
     on_wall[0] = np.concatenate([[on_wall[0][0], reach], on_wall[0][2:]])
     inner = np.array([[side * 19.0, y + 9.0, head_z], [side * 33.0, y + 27.0, head_z - 1.0]])

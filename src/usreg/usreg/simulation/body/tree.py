@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Vessel trees that fill an organ: constrained constructive optimisation.
 
-Source: Schreiner and Buxbaum 1993 (IEEE Trans Biomed Eng 40:482): end points are drawn in the organ one after the other, at
-least so far from the tree as the room per end point asks; each is joined to that neighbouring segment, at that fork,
-which costs the least vessel volume. All ends carry the same flow, and Murray's law r0^3 = r1^3 + r2^3 makes a
-radius the cube root of the flow.
+Source: Schreiner and Buxbaum 1993 (IEEE Trans Biomed Eng 40:482): end points are drawn in the organ one after the
+other, at least so far from the tree as the room per end point asks; each is joined to that neighbouring segment, at
+that fork, which costs the least vessel volume. All ends carry the same flow, and Murray's law r0^3 = r1^3 + r2^3
+makes a radius the cube root of the flow.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Tree:
     radius: Points
 
     def tubes(self) -> Points:
-        """(N, 8) start, stop, radii; a segment narrows from its parent's radius where it leaves it by less than a third."""
+        """(N, 8): start, stop, both radii."""
         return np.column_stack([self.start, self.stop, self.radius, self.radius])
 
     def children(self, index: int) -> Ints:
@@ -45,19 +45,18 @@ class Tree:
         return np.flatnonzero(self.parent == index)
 
 
-def grow(
-    roots: Points, root_radius_mm: float, free_root: bool, field: Field, ends: Points, count: int, avoid: Points
-) -> Tree:
+def grow(roots: Points, root_radius_mm: float, field: Field, ends: Points, count: int, avoid: Points) -> Tree:
     """Grow trees from given first segments.
 
     Args:
         roots: (R, 2, 3) first segments, start and stop, mm.
         root_radius_mm: cube root of the summed cubes of the roots' radii.
-        free_root: forks may lie on the first segments.
         field: of the organ. ends: (M, 3) points drawn in it, tried in order. count: ends wanted.
         avoid: tubes (K, 8) of the other tree, which is never touched.
     """
     size = len(roots) + 2 * count + 2
+    owner = np.zeros(size, dtype=np.int64)
+    owner[: len(roots)] = np.arange(len(roots))
     start, stop = np.zeros((size, 3)), np.zeros((size, 3))
     parent, flow = np.full(size, -1, dtype=np.int64), np.zeros(size, dtype=np.int64)
     n = len(roots)
@@ -65,16 +64,36 @@ def grow(
     inside = field.values
     room_mm = (field.volume_ml() * 1000.0 / max(count, 1)) ** (1 / 3)
     n = _grow(
-        start, stop, parent, flow, n, 0 if free_root else 1, inside, np.array(field.lattice.origin_mm),
-        field.lattice.step_mm, ends, count, room_mm, root_radius_mm, np.ascontiguousarray(avoid, dtype=np.float64),
+        start, stop, parent, flow, owner, n, inside, np.array(field.lattice.origin_mm),
+        field.lattice.step_mm, ends, territories(roots, ends), count, room_mm, root_radius_mm, np.ascontiguousarray(avoid, dtype=np.float64),
     )  # fmt: skip
     flow = flow[:n]
     unit = root_radius_mm / float(flow[: len(roots)].sum()) ** (1 / 3)
     return Tree(start[:n], stop[:n], parent[:n], flow, unit * flow ** (1 / 3))
 
 
+def territories(roots: Points, ends: Points) -> Ints:
+    """(M,) the root whose line, made longer by half, passes nearest to each end point (M, 3)."""
+    away = []
+    for a, b in roots:
+        d = 1.5 * (b - a)
+        t = np.clip(((ends - a) * d).sum(axis=1) / (d * d).sum(), 0.0, 1.0)
+        away.append(((ends - a - t[:, None] * d) ** 2).sum(axis=1))
+    return np.argmin(np.array(away), axis=0)
+
+
 @njit()
-def _grow(start, stop, parent, flow, n, fixed, inside, origin, step, ends, count, room, root_radius, avoid):  # type: ignore[no-untyped-def]
+def _dot(a, b):
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]  # in this order always; BLAS may choose another
+
+
+@njit()
+def _norm(a):
+    return np.sqrt(_dot(a, a))
+
+
+@njit()
+def _grow(start, stop, parent, flow, owner, n, inside, origin, step, ends, wanted, count, room, root_radius, avoid):
     """The loop of `grow` over end points; returns the number of segments."""
     made, apart = 0, 0.75 * room
     since = 0
@@ -82,18 +101,18 @@ def _grow(start, stop, parent, flow, n, fixed, inside, origin, step, ends, count
         if made == count:
             break
         p = ends[m]
-        near, away = _nearest(start, stop, n, p)
+        near, away = _nearest(start, stop, owner, n, p, wanted[m])
         since += 1
         if since > 40:
             apart, since = 0.93 * apart, 0
-        if away[0] < apart:
+        if away < apart:
             continue
         unit = root_radius / max(made + 1.0, 0.6 * count) ** (1.0 / 3.0)
         best, cost = -1, 1e30
         fork = np.zeros(3)
         for c in range(near.shape[0]):
             j = near[c]
-            if j < 0 or j < fixed:
+            if owner[j] != wanted[m]:
                 continue
             b = _fork(start[j], stop[j], p, flow[j])
             if not _inside(start[j], b, stop[j], p, inside, origin, step, unit):
@@ -108,49 +127,52 @@ def _grow(start, stop, parent, flow, n, fixed, inside, origin, step, ends, count
                 best, cost = j, value
                 fork[:] = b
         if best >= 0:
-            n = _join(start, stop, parent, flow, n, best, fork, p)
+            n = _join(start, stop, parent, flow, owner, n, best, fork, p)
             made += 1
             since = 0
     return n
 
 
 @njit()
-def _nearest(start, stop, n, p):  # type: ignore[no-untyped-def]
-    """Indices of the segments nearest to a point, and their distances."""
+def _nearest(start, stop, owner, n, p, wanted):
+    """Indices of the segments of one tree that are nearest to a point, and the distance to the nearest of any."""
     d = np.empty(n)
     for i in range(n):
         d[i] = _point_segment(p, start[i], stop[i])
-    order = np.argsort(d)[: min(n, NEIGHBOURS)]
-    return order, d[order]
+    least = d.min()
+    for i in range(n):
+        if owner[i] != wanted:
+            d[i] = 1e9
+    return np.argsort(d)[: min(n, NEIGHBOURS)], least
 
 
 @njit()
-def _point_segment(p, a, b):  # type: ignore[no-untyped-def]
+def _point_segment(p, a, b):
     d = b - a
-    t = min(max(np.dot(p - a, d) / max(np.dot(d, d), 1e-12), 0.0), 1.0)
+    t = min(max(_dot(p - a, d) / (_dot(d, d) + 1e-12), 0.0), 1.0)
     e = p - a - t * d
-    return np.sqrt(np.dot(e, e))
+    return _norm(e)
 
 
 @njit()
-def _fork(a, b, p, flow):  # type: ignore[no-untyped-def]
+def _fork(a, b, p, flow):
     """The fork that costs least: Weiszfeld's iteration for the point of three weighted ends, weights r^2."""
     w0, w1 = (flow + 1.0) ** (2.0 / 3.0), flow ** (2.0 / 3.0)
     x = 0.4 * a + 0.4 * b + 0.2 * p
     for _ in range(12):
-        d0, d1 = max(np.linalg.norm(x - a), 1e-3), max(np.linalg.norm(x - b), 1e-3)
-        d2 = max(np.linalg.norm(x - p), 1e-3)
+        d0, d1 = max(_norm(x - a), 1e-3), max(_norm(x - b), 1e-3)
+        d2 = max(_norm(x - p), 1e-3)
         x = (w0 / d0 * a + w1 / d1 * b + p / d2) / (w0 / d0 + w1 / d1 + 1.0 / d2)
-    length = np.linalg.norm(b - a)
-    if np.linalg.norm(x - a) < 0.12 * length:
+    length = _norm(b - a)
+    if _norm(x - a) < 0.12 * length:
         x = a + 0.12 * (b - a) + 0.02 * (p - a)
-    if np.linalg.norm(x - b) < 0.12 * length:
+    if _norm(x - b) < 0.12 * length:
         x = b + 0.12 * (a - b) + 0.02 * (p - b)
     return x
 
 
 @njit()
-def _depth(p, inside, origin, step):  # type: ignore[no-untyped-def]
+def _depth(p, inside, origin, step):
     q = (p - origin) / step
     nz, ny, nx = inside.shape
     i, j, k = int(np.rint(q[0])), int(np.rint(q[1])), int(np.rint(q[2]))
@@ -160,7 +182,7 @@ def _depth(p, inside, origin, step):  # type: ignore[no-untyped-def]
 
 
 @njit()
-def _inside(a, b, c, p, inside, origin, step, margin):  # type: ignore[no-untyped-def]
+def _inside(a, b, c, p, inside, origin, step, margin):
     """Whether the fork and the way to both ends stay in the organ."""
     if _depth(b, inside, origin, step) < 3.0 + margin:
         return False
@@ -173,11 +195,11 @@ def _inside(a, b, c, p, inside, origin, step, margin):  # type: ignore[no-untype
 
 
 @njit()
-def segment_distance(a, b, c, d):  # type: ignore[no-untyped-def]
+def segment_distance(a, b, c, d):
     """Least distance of two segments (Ericson 2005, Real-Time Collision Detection, 5.1.9)."""
     u, v, w = b - a, d - c, a - c
-    uu, vv, uv, uw, vw = np.dot(u, u), np.dot(v, v), np.dot(u, v), np.dot(u, w), np.dot(v, w)
-    uu, vv = max(uu, 1e-12), max(vv, 1e-12)
+    uu, vv, uv, uw, vw = _dot(u, u), _dot(v, v), _dot(u, v), _dot(u, w), _dot(v, w)
+    uu, vv = uu + 1e-12, vv + 1e-12
     det = uu * vv - uv * uv
     s = min(max((uv * vw - uw * vv) / det, 0.0), 1.0) if det > 1e-12 else 0.0
     t = (uv * s + vw) / vv
@@ -188,14 +210,14 @@ def segment_distance(a, b, c, d):  # type: ignore[no-untyped-def]
         t = 1.0
         s = min(max((uv - uw) / uu, 0.0), 1.0)
     e = w + s * u - t * v
-    return np.sqrt(np.dot(e, e))
+    return _norm(e)
 
 
 GAP_MM = 2.0  # tissue between the two trees while they grow
 
 
 @njit()
-def _clear(a, b, radius, avoid):  # type: ignore[no-untyped-def]
+def _clear(a, b, radius, avoid):
     for k in range(avoid.shape[0]):
         if segment_distance(a, b, avoid[k, :3], avoid[k, 3:6]) < radius + max(avoid[k, 6], avoid[k, 7]) + GAP_MM:
             return False
@@ -203,7 +225,7 @@ def _clear(a, b, radius, avoid):  # type: ignore[no-untyped-def]
 
 
 @njit()
-def _crosses(start, stop, flow, n, j, b, p, unit):  # type: ignore[no-untyped-def]
+def _crosses(start, stop, flow, n, j, b, p, unit):
     """Whether a new branch would run into another branch of its own tree."""
     a = b + 0.25 * (p - b)
     for k in range(n):
@@ -213,22 +235,22 @@ def _crosses(start, stop, flow, n, j, b, p, unit):  # type: ignore[no-untyped-de
 
 
 @njit()
-def _cost(start, stop, parent, flow, j, b, p):  # type: ignore[no-untyped-def]
+def _cost(start, stop, parent, flow, j, b, p):
     """Growth of the summed r^2 l: three new pieces for one, and more flow in every segment before."""
     q = float(flow[j])
-    old = q ** (2.0 / 3.0) * np.linalg.norm(stop[j] - start[j])
-    new = (q + 1) ** (2.0 / 3.0) * np.linalg.norm(b - start[j]) + q ** (2.0 / 3.0) * np.linalg.norm(stop[j] - b)
-    value = new + np.linalg.norm(p - b) - old
+    old = q ** (2.0 / 3.0) * _norm(stop[j] - start[j])
+    new = (q + 1) ** (2.0 / 3.0) * _norm(b - start[j]) + q ** (2.0 / 3.0) * _norm(stop[j] - b)
+    value = new + _norm(p - b) - old
     k = parent[j]
     while k >= 0:
         f = float(flow[k])
-        value += ((f + 1) ** (2.0 / 3.0) - f ** (2.0 / 3.0)) * np.linalg.norm(stop[k] - start[k])
+        value += ((f + 1) ** (2.0 / 3.0) - f ** (2.0 / 3.0)) * _norm(stop[k] - start[k])
         k = parent[k]
     return value
 
 
 @njit()
-def _join(start, stop, parent, flow, n, j, b, p):  # type: ignore[no-untyped-def]
+def _join(start, stop, parent, flow, owner, n, j, b, p):
     """Split segment j at the fork: j keeps its start, n is its old end, n + 1 the new branch."""
     for k in range(n):
         if parent[k] == j:
@@ -236,6 +258,7 @@ def _join(start, stop, parent, flow, n, j, b, p):  # type: ignore[no-untyped-def
     start[n], stop[n], parent[n], flow[n] = b, stop[j], j, flow[j]
     start[n + 1], stop[n + 1], parent[n + 1], flow[n + 1] = b, p, j, 1
     stop[j] = b
+    owner[n] = owner[n + 1] = owner[j]
     k = j
     while k >= 0:
         flow[k] += 1

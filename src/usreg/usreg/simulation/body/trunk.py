@@ -13,6 +13,7 @@ from .raster import ANY, Canvas
 from .shapes import Array, Field, Lattice, ellipsoid, noise, smooth_max, smooth_min, tube
 
 PLEURA_MM, DIAPHRAGM_MM = 0.7, 2.6
+LUNGS = ("lung_right", "lung_left")
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,8 +22,9 @@ class Trunk:
 
     Args:
         skin, wall, cavity: insides of the skin, of the fascia under the fat, and of the muscular wall.
-        under: the room under the diaphragm and inside the wall. dome: height above the diaphragm, mm.
-        margin_z: height (ny, nx) of the costal margin, where the diaphragm ends on the wall.
+        dome: distance above the diaphragm. under: the room under the diaphragm and inside the wall.
+        margin: height (1, ny, nx), mm, where the diaphragm ends on the wall.
+        column: field of what lies behind the diaphragm in the middle: spine and aorta.
     """
 
     lattice: Lattice
@@ -31,7 +33,8 @@ class Trunk:
     cavity: Array
     dome: Array
     under: Array
-    rim: Array
+    margin: Array
+    column: Array
 
 
 def build_trunk(frame: Frame) -> Trunk:
@@ -46,16 +49,17 @@ def build_trunk(frame: Frame) -> Trunk:
     wall = np.maximum(frame.wall.field(lattice) + common + 0.7 * furrow + fat_waves, skin + SKIN_MM + 2.0)
     own = _wall_relief(frame, lattice) + 0.8 * noise(lattice, 35.0, rng)
     cavity = np.maximum(frame.cavity.field(lattice) + common + own, wall + 5.0).astype(np.float32)
-    dome, rim = _dome(frame, lattice, cavity, rng)
+    column = ellipsoid(lattice, (3.0, float(frame.spine_y(80.0)) - 9.0, 0.0), (31.0, 36.0, 1e4))
+    dome, margin = _dome(frame, lattice, column[:1], rng)
     under = smooth_max(dome + DIAPHRAGM_MM, cavity + DIAPHRAGM_MM, 5.0)
-    return Trunk(lattice, skin, wall, cavity, dome, under, rim)
+    return Trunk(lattice, skin, wall, cavity, dome, under, margin, column)
 
 
 def _wall_relief(frame: Frame, lattice: Lattice) -> Array:
     """What the wall adds to the inside, mm: muscles beside the spine, more of them in the loins; seams in front."""
     x, y, z = lattice.axes()
     back = smoothstep((y - 10.0) / 40.0)
-    loin = 12.0 * smoothstep((25.0 - z) / 60.0) + 15.0 * np.exp(-((x / 50.0) ** 2)) * smoothstep((60.0 - z) / 50.0)
+    loin = 9.0 * smoothstep((5.0 - z) / 60.0) + 15.0 * np.exp(-((x / 50.0) ** 2)) * smoothstep((60.0 - z) / 50.0)
     seams = 5.0 * np.exp(-((x / 5.0) ** 2)) + 3.0 * np.exp(-(((np.abs(x) - 78.0) / 7.0) ** 2))
     return (back * loin - seams * (y < -20.0) * smoothstep((70.0 - z) / 30.0)).astype(np.float32)
 
@@ -65,14 +69,14 @@ def dome_height(frame: Frame) -> float:
     return frame.z("T9", -2.0)
 
 
-def _dome(frame: Frame, lattice: Lattice, cavity: Array, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Height above the diaphragm (about mm, below zero underneath), and height above the rim where it leaves the wall.
+def _dome(frame: Frame, lattice: Lattice, column: Array, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Distance above the diaphragm (about mm, below zero underneath), and the height of the costal margin.
 
     Two domes on a steep flank: the flank makes the costophrenic recess, a wedge of lung between it and the wall.
     """
     x, y, z = lattice.axes()
     g, _ = frame.cavity.norm(x, y, z * 0 + np.float32(60.0))
-    g = g[:1]  # the flank follows the outline of the lower chest
+    g = np.maximum(g[:1], 1.0 - column / 62.0)  # the flank follows the lower chest and, behind, spine and aorta
     s, w, d = frame.stature, frame.cavity.half_width_mm, frame.cavity.front_mm
     right = 24.0 * np.exp(-(((x + 0.52 * w) / (0.42 * w)) ** 2) - ((y + 8.0) / (0.62 * d)) ** 2)
     left = 15.0 * np.exp(-(((x - 0.50 * w) / (0.40 * w)) ** 2) - ((y - 2.0) / (0.60 * d)) ** 2)
@@ -83,7 +87,7 @@ def _dome(frame: Frame, lattice: Lattice, cavity: Array, rng: np.random.Generato
     height = rim + (crown - rim) * flank + 1.8 * noise(lattice, 50.0, rng)[:1]
     slope = np.sqrt(sum(c * c for c in np.gradient(height[0], lattice.step_mm)) + 1.0)
     slope = np.minimum(slope, 6.0)
-    return ((z - height) / slope).astype(np.float32), (z - rim).astype(np.float32)
+    return ((z - height) / slope).astype(np.float32), (rim - 54.0 * s * (1.0 - 0.75 * front)).astype(np.float32)
 
 
 def put_trunk(canvas: Canvas, frame: Frame, trunk: Trunk) -> None:
@@ -96,6 +100,7 @@ def put_trunk(canvas: Canvas, frame: Frame, trunk: Trunk) -> None:
     put(trunk.skin, "subcutaneous_fat", -SKIN_MM)
     put(trunk.wall, "muscle")
     put(trunk.cavity, "visceral_fat")
+    _put_fascia(canvas, frame, trunk)
     above = smooth_max(-trunk.dome, trunk.cavity + PLEURA_MM, 3.0)
     middle = _mediastinum(frame, trunk.lattice)
     lung = smooth_max(above, -middle, 8.0)
@@ -103,16 +108,30 @@ def put_trunk(canvas: Canvas, frame: Frame, trunk: Trunk) -> None:
     put(np.maximum(lung, x), "lung_right", over=("visceral_fat",))
     put(np.maximum(lung, -x), "lung_left", over=("visceral_fat",))
     put(np.maximum(_heart(frame, trunk.lattice), -trunk.dome + 1.0), "muscle", over=("visceral_fat", "lung_left"))
-    sheet = np.maximum(np.abs(trunk.dome + DIAPHRAGM_MM / 2) - DIAPHRAGM_MM / 2, trunk.cavity)
-    apposed = np.maximum(np.abs(trunk.cavity + DIAPHRAGM_MM / 2) - DIAPHRAGM_MM / 2, np.maximum(trunk.dome, -60.0 - trunk.rim))
-    put(np.minimum(sheet, apposed), "diaphragm", over=("visceral_fat", "lung_right", "lung_left"))
+    # Thin layers are painted as what lies between two smooth surfaces: a lattice cannot hold a sheet of 2 mm itself.
+    apposition = trunk.margin - 6.0 - trunk.lattice.axes()[2]
+    put(np.maximum(np.maximum(trunk.dome, trunk.cavity), apposition), "diaphragm", over=("visceral_fat", *LUNGS))
+    put(np.maximum(trunk.dome, trunk.cavity) + DIAPHRAGM_MM, "visceral_fat", over=("diaphragm",))
+    put(trunk.column, "visceral_fat", over=("diaphragm",))
+
+
+def _put_fascia(canvas: Canvas, frame: Frame, trunk: Trunk) -> None:
+    """Thin fat between the three flat muscles of the flank, from the costal margin down."""
+    x, y, z = trunk.lattice.axes()
+    thickness = np.maximum(trunk.cavity - trunk.wall, 4.0)
+    flank = np.maximum(np.maximum(80.0 - np.abs(x), y - 45.0), z - frame.z("L1", -26.0))
+    for share in (0.36, 0.70):
+        for name, over, shift in (("subcutaneous_fat", "muscle", -0.6), ("muscle", "subcutaneous_fat", 0.6)):
+            inside = trunk.wall + share * thickness + shift
+            field = Field(trunk.lattice, np.maximum(inside, 0.2 * flank).astype(np.float32))
+            canvas.put(field, name, (over,), endless=True)
 
 
 def _mediastinum(frame: Frame, lattice: Lattice) -> Array:
     """What the lungs leave free: spine, great vessels, heart with its fat, down to the central tendon."""
     x, y, z = lattice.axes()
     back = np.sqrt(((x - 4.0) / 30.0) ** 2 + ((y - frame.spine_y(z) + 12.0) / 34.0) ** 2) - 1.0
-    front = np.abs(x - 6.0) / 16.0 + (y + 0.25 * frame.depth_mm) / 40.0 - 1.0
+    front = np.abs(x - 7.0) / 17.0 - 1.0 + 0.0 * y
     cava = great_vessels(frame).cava
     vessel = tube(lattice, cava + np.array([0.0, 0.0, 0.0, 3.0]), 8.0)
     column = smooth_min((25.0 * back).astype(np.float32), (14.0 * front + 0.0 * z).astype(np.float32), 14.0)
