@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The CT of a body: values by contrast phase, partial volume of a known edge, noise of a known spectrum, any spacing."""
+"""The CT of a body: values by contrast phase, partial volume at a known edge, spectrum of the noise, any spacing."""
 
 import math
 

@@ -126,8 +126,10 @@ def test_decimation_reaches_its_count_and_stays_on_the_surface():
     config = SurfaceConfig(triangles=1500)
     surface = surfaces(body, ["spleen"], config)["spleen"]
     assert 1000 < len(surface.triangles) <= 1500
-    radius = torch.linalg.norm(surface.vertices_mm.double() - body.labels.grid.centre_ct, dim=1)
-    assert (radius - 30.0).abs().max() < 0.5
+    points = surface.vertices_mm.double() - body.labels.grid.centre_ct
+    middles = points[surface.triangles].mean(dim=1)
+    assert (torch.linalg.norm(points, dim=1) - 30.0).abs().mean() < 0.2
+    assert (torch.linalg.norm(middles, dim=1) - 30.0).abs().max() < 0.5  # half a voxel
 
 
 def test_liver_takes_the_vessels_inside_it_and_leaves_those_outside():

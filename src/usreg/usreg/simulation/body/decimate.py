@@ -15,7 +15,7 @@ from ...compiled import njit
 
 Points = NDArray[np.float64]
 Triangles = NDArray[np.int64]
-ROUNDS = 60
+ROUNDS = 200  # at most; a round takes five to ten per cent
 SHARE = 0.35  # of the edges, cheapest first, that one round may look at
 TURN = 0.2  # least cosine between a triangle's normal before and after
 

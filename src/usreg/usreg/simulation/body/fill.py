@@ -77,11 +77,11 @@ def fill(labels: Labels, hu: Field | None, spacing_mm: float, config: FillConfig
         body = hull_outline(labels > 0, config.shell_mm / spacing_mm)
         result[body & (labels == 0)] = VALUE["visceral_fat"]
         fat = result == VALUE["visceral_fat"]
-        depth = distance_transform_edt(body) * spacing_mm
+        depth = _depth(body, spacing_mm)
         result[fat & (depth <= config.shell_mm)] = VALUE["subcutaneous_fat"]
     else:
         body = ct_outline(hu > config.body_hu, labels > 0, spacing_mm)
-        depth = distance_transform_edt(body) * spacing_mm if not body.all() else np.full(body.shape, 1e3)
+        depth = _depth(body, spacing_mm)
         _by_hu(result, labels, hu, body, config)
         outer = (result == VALUE["visceral_fat"]) & ~hull_outline((labels > 0) & ~np.isin(labels, SUPERFICIAL), 0.0)
         result[_subcutaneous(outer, depth, spacing_mm, config)] = VALUE["subcutaneous_fat"]
@@ -90,6 +90,13 @@ def fill(labels: Labels, hu: Field | None, spacing_mm: float, config: FillConfig
     result[body & soft & (depth <= config.skin_mm)] = VALUE["skin"]
     _medulla(result, spacing_mm, config.cortex_mm)
     return result
+
+
+def _depth(body: Mask, spacing_mm: float) -> Field:
+    """How deep the voxels' centres lie below the surface of the body, mm; the border of the volume is no surface."""
+    if body.all():
+        return np.full(body.shape, np.inf, np.float32)
+    return np.asarray((distance_transform_edt(body) - 0.5) * spacing_mm, np.float32)
 
 
 def ct_outline(bright: Mask, labelled: Mask, spacing_mm: float) -> Mask:
