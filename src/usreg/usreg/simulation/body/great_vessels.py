@@ -89,9 +89,12 @@ def _branches(frame: Frame, aorta: Points, cava: Points, rng: np.random.Generato
     for side, z_hilum in ((1.0, z_l), (-1.0, z_r)):
         hilum, start_z = renal_hilum(frame, side), z_hilum + 2.0
         artery, vein = _on(aorta, start_z), _on(cava, start_z)
-        found.append(("aorta", _arc(artery, hilum + [0, 4, 2], 2.8, (0.0, 6.0 if side < 0 else 0.0, 2.0))))
-        lift = (0.0, -(aorta[:, 3].max() + 13.0) if side > 0 else -3.0, 2.0)  # the left vein crosses before the aorta
-        found.append(("inferior_vena_cava", _arc(vein, hilum + [0, -3, -2], 4.0, lift)))
+        before = _on(aorta, start_z) - [0.0, aorta[:, 3].max() + 5.5, 0.0]
+        behind = np.array(at_spine(frame, -18.0, 3.4, start_z))  # the right artery runs behind the vena cava
+        bend = behind if side < 0 else 0.5 * (artery + hilum)
+        found.append(("aorta", _arc(artery, bend, hilum + [0, 4, 2], 2.8)))
+        bend = 0.5 * (vein + hilum) + [0, -3, 1] if side < 0 else before  # the left vein crosses before the aorta
+        found.append(("inferior_vena_cava", _arc(vein, bend, hilum + [0, -3, -2], 4.0)))
     top = _on(aorta, frame.z("T12", 3.0))
     found.append(
         ("aorta", spline(np.array([(*top, 4.0), (*(top + [-2, -20, -3]), 3.6), (*(top + [-4, -27, 3]), 3.0)])))
@@ -135,6 +138,5 @@ def _on(curve: Points, z: float) -> Points:
     return np.array([np.interp(z, curve[:, 2], curve[:, i]) for i in range(3)])
 
 
-def _arc(a: Points, b: Points, radius: float, lift: tuple[float, float, float]) -> Points:
-    middle = a + 0.4 * (b - a) + np.array(lift)
-    return spline(np.column_stack([np.array([a, middle, b]), [radius] * 3]))
+def _arc(a: Points, bend: Points, b: Points, radius: float) -> Points:
+    return spline(np.column_stack([np.array([a, bend, b]), [radius] * 3]))

@@ -63,9 +63,10 @@ def grow(roots: Points, root_radius_mm: float, field: Field, ends: Points, count
     start[:n], stop[:n], flow[:n] = roots[:, 0], roots[:, 1], 1
     inside = field.values
     room_mm = (field.volume_ml() * 1000.0 / max(count, 1)) ** (1 / 3)
+    origin, obstacles = np.array(field.lattice.origin_mm), np.ascontiguousarray(avoid, dtype=np.float64)
     n = _grow(
-        start, stop, parent, flow, owner, n, inside, np.array(field.lattice.origin_mm),
-        field.lattice.step_mm, ends, territories(roots, ends), count, room_mm, root_radius_mm, np.ascontiguousarray(avoid, dtype=np.float64),
+        start, stop, parent, flow, owner, n, inside, origin, field.lattice.step_mm, ends, territories(roots, ends),
+        count, room_mm, root_radius_mm, obstacles,
     )  # fmt: skip
     flow = flow[:n]
     unit = root_radius_mm / float(flow[: len(roots)].sum()) ** (1 / 3)
