@@ -18,10 +18,10 @@ class UltrasoundConfig:
     Args:
         frequency_mhz: centre frequency of the pulse.
         lines, samples: scan lines, and depths on each from the face to the full depth.
-        rays: of the sound per scan line, over which its beam is integrated; with 1 the beam misses what lies between lines.
+        rays: per scan line, over which its beam is integrated; with 1 it misses what lies between lines.
         pulse_cycles: length of the pulse in wavelengths; the axial resolution is half of it.
-        f_number, aperture_mm: the beam is `wavelength * sqrt(f_number^2 + (depth / aperture)^2)` wide (full width at half
-            maximum of the two-way beam).
+        f_number, aperture_mm: the two-way beam's full width at half maximum is
+            wavelength * sqrt(f_number^2 + (depth / aperture)^2).
         elevation_mm, elevation_planes: full width at half maximum of the slice, sampled on 1 (none), 3 or 5 planes.
         specular: exponent of the cosine of the angle of incidence in the echo of an interface.
         liver_echo_db: echo of liver parenchyma (root mean square) below that of a perfect mirror.
@@ -53,18 +53,20 @@ class UltrasoundConfig:
 
     def __post_init__(self) -> None:
         for name, low, high in (
-            ("frequency_mhz", 0.5, 30.0), ("lines", 2, 4096), ("samples", 8, 16384), ("rays", 1, 16), ("pulse_cycles", 1.0, 20.0),
-            ("f_number", 0.5, 20.0), ("aperture_mm", 1.0, 200.0), ("elevation_mm", 0.1, 30.0), ("specular", 0.0, 50.0),
-            ("liver_echo_db", -120.0, 0.0), ("tile_voxels", 8, 512), ("tile_spacing_mm", 0.02, 4.0), ("seed", 0, 2**63),
-            ("tgc_db_cm_mhz", 0.0, 5.0), ("gain_db", -100.0, 100.0), ("dynamic_range_db", 10.0, 200.0),
-            ("liver_grey", 0.0, 1.0),
+            ("frequency_mhz", 0.5, 30.0), ("lines", 2, 4096), ("samples", 8, 16384), ("rays", 1, 16),
+            ("pulse_cycles", 1.0, 20.0), ("f_number", 0.5, 20.0), ("aperture_mm", 1.0, 200.0),
+            ("elevation_mm", 0.1, 30.0), ("specular", 0.0, 50.0), ("liver_echo_db", -120.0, 0.0),
+            ("seed", 0, 2**63), ("tile_voxels", 8, 512), ("tile_spacing_mm", 0.02, 4.0), ("tgc_db_cm_mhz", 0.0, 5.0),
+            ("gain_db", -100.0, 100.0), ("dynamic_range_db", 10.0, 200.0), ("liver_grey", 0.0, 1.0),
         ):  # fmt: skip
             check_range(name, getattr(self, name), low, high)
         if self.elevation_planes not in (1, 3, 5):
             raise ConfigError(f"'elevation_planes' is {self.elevation_planes}; choose 1, 3 or 5")
         if self.tile_voxels * self.tile_spacing_mm < 32.0:
             period = self.tile_voxels * self.tile_spacing_mm
-            raise ConfigError(f"the scatterers would repeat after {period:.1f} mm; 32 mm is the least: enlarge the tile")
+            raise ConfigError(
+                f"the scatterers would repeat after {period:.1f} mm; 32 mm is the least: enlarge the tile"
+            )
 
     @property
     def wavelength_mm(self) -> float:

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The wave on its way: echoes of interfaces, transmission through them, attenuation. All in pressure amplitude.
 
-The impedance change is taken over one pulse length l, not from sample to sample: r(x) = (Z2 - Z1) / (Z2 + Z1) with Z at x - l/2
-and x + l/2, and the transmission is exp(integral log(1 - r^2) dx / l). A sharp step between two tissues is then seen whole over the
-length l, and its transmission is exactly 1 - r^2; on soft label maps neither depends on the step along the ray. Impedances
-are mixed by their logarithms: (Z2 - Z1) / (Z2 + Z1) = tanh(log(Z2 / Z1) / 2) then has its maximum in the middle of the interface.
+The impedance change is taken over one pulse length l, not from sample to sample: r(x) = (Z2 - Z1) / (Z2 + Z1) with Z
+at x - l/2 and x + l/2, and the transmission is exp(integral log(1 - r^2) dx / l). A sharp step between two tissues is
+then seen whole over the length l, and its transmission is exactly 1 - r^2; on soft label maps neither depends on the
+step along the ray. Impedances are mixed by their logarithms: (Z2 - Z1) / (Z2 + Z1) = tanh(log(Z2 / Z1) / 2) then has
+its maximum in the middle of the interface.
 """
 
 from __future__ import annotations
@@ -17,11 +18,17 @@ from torch import Tensor
 
 FLAT = 1e-8  # squared slope of log impedance, 1/mm^2, below which there is no interface
 SMALL = 1e-5  # rounds |r| at zero
+AHEAD = 3.0  # half pulses above an interface at which the wave that it reflects is taken
 
 
 @dataclass(frozen=True, eq=False)
 class Wave:
-    """Along lines (B, L, S): echo of the interfaces as it comes back to the face, and what tissue's own echo is multiplied by."""
+    """Along rays (B, R, S).
+
+    Args:
+        interface: echo of the interfaces as it comes back to the face.
+        arrival: what tissue's own echo is multiplied by on its way.
+    """
 
     interface: Tensor
     arrival: Tensor
@@ -52,8 +59,8 @@ def propagate(
     across2 = sum(window_mean(a, half) ** 2 for a in across)
     cosine2 = (along2 + FLAT) / (along2 + across2 + FLAT)
     size = (r**2 + SMALL**2).sqrt() - SMALL
-    # an interface reflects the wave that reaches it, before it has taken its share: a pulse above it
-    before = shifted(log_transmission, -2.0 * half)
+    # an interface reflects the wave that reaches it, before it has taken its share
+    before = shifted(log_transmission, -AHEAD * half)
     return Wave(size * cosine2 ** (0.5 * specular) * (before + absorbed).exp(), (log_transmission + absorbed).exp())
 
 
@@ -80,11 +87,6 @@ def shifted(values: Tensor, samples: float) -> Tensor:
 
 
 def window_mean(values: Tensor, half: float) -> Tensor:
-    """Mean (..., S) over s - half to s + half samples; the ends go on."""
-    total = integral(torch.nn.functional.pad(values, (_margin(half), _margin(half)), mode="replicate"), 1.0)
-    mean = (shifted(total, half) - shifted(total, -half)) / (2.0 * half)
-    return mean[..., _margin(half) : -_margin(half)]
-
-
-def _margin(half: float) -> int:
-    return math.ceil(half) + 1
+    """Mean (..., S) over s - half to s + half samples; beyond the ends there is nothing."""
+    total = integral(values, 1.0)
+    return (shifted(total, half) - shifted(total, -half)) / (2.0 * half)

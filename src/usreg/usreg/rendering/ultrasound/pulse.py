@@ -96,8 +96,10 @@ def point_spread(geometry: SectorGeometry, config: UltrasoundConfig, field_sigma
 
 
 def beam_sigma_mm(depth_mm: Tensor, config: UltrasoundConfig) -> Tensor:
-    """Standard deviation (S,) of the two-way beam across the lines: dynamic focusing at a constant f-number near the face,
-    then with the whole aperture."""
+    """Standard deviation (S,) of the two-way beam across the lines.
+
+    Dynamic focusing: at a constant f-number near the face, then with the whole aperture.
+    """
     f_number = (config.f_number**2 + (depth_mm / config.aperture_mm) ** 2).sqrt()
     return config.wavelength_mm * f_number / FWHM_PER_SIGMA
 
@@ -126,10 +128,8 @@ def _lateral(beams: Beams, config: UltrasoundConfig) -> Tensor:
     return kernel / kernel.sum(0)
 
 
-def _gains(
-    beams: Beams, config: UltrasoundConfig, axial: Tensor, lateral: Tensor, s: float
-) -> tuple[Tensor, Tensor]:
-    """(L, S) each: one over the root of the power of blurred unit scatterers, and one over the weight on existing lines."""
+def _gains(beams: Beams, config: UltrasoundConfig, axial: Tensor, lateral: Tensor, s: float) -> tuple[Tensor, Tensor]:
+    """Speckle and mirror gain (L, S): 1 / root of the power of blurred unit scatterers, 1 / weight on existing rays."""
     (taps, depths), rays = lateral.shape, len(beams.origin_mm)
     inside = _within(rays, taps)[:: config.rays]
     count = len(inside)

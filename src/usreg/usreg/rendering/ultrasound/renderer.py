@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ultrasound of a labelled body, rendered by physics along the probe's real geometry; differentiable in pose and tissue."""
+"""Ultrasound of a labelled body along the probe's real geometry; differentiable in pose and tissue."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from .beams import Beams, make_beams
 from .compress import compressed
 from .config import UltrasoundConfig
 from .propagate import propagate
-from .pulse import cell_mm3, point_spread
+from .pulse import PointSpread, cell_mm3, point_spread
+from .receive_fast import receive_fast
 from .sample import Samples, sample_tissue
 from .sample_fast import sample_fast
 from .scan_convert import scan_convert
@@ -70,7 +71,8 @@ class UltrasoundRenderer(nn.Module):
             geometry: SectorGeometry of the probe and the image.
 
         Returns:
-            Images (B, 1, h, w) in [0, 1], zero outside the sector, and masks (B, 1, h, w), true inside sector and volume.
+            Images (B, 1, h, w) in [0, 1], zero outside the sector, and masks (B, 1, h, w), true inside both
+            sector and volume.
 
         Raises:
             ShapeError: no labels, another shape of pose, no sector. ConfigError: labels with no known tissue.
@@ -84,41 +86,28 @@ class UltrasoundRenderer(nn.Module):
 
     def echoes(self, volume: Volume, ct_T_image: Tensor, geometry: Any) -> Echoes:
         """The signal on the scan lines, before compensation, compression and scan conversion; errors as `forward`."""
-        config, poses = self.config, _poses(ct_T_image)
+        poses = _poses(ct_T_image)
         if not isinstance(geometry, SectorGeometry):
             raise ShapeError(f"ultrasound needs a SectorGeometry, got {type(geometry).__name__}")
-        beams = make_beams(geometry, config)
-        samples = self._sampled(volume, poses, beams)
-        lines = beams.direction.to(poses)
-        x, y, z = samples.slope.unbind(-1)
-        across = (x * lines[:, None, 1] - y * lines[:, None, 0], z)
-        wave = propagate(samples.log_impedance, samples.attenuation, across, beams.step_mm,
-                         config.pulse_mm, config.frequency_mhz, config.specular)  # fmt: skip
-        return self._received(samples.echo, wave.interface, wave.arrival, beams)
+        beams, tile = make_beams(geometry, self.config), self._tile(poses.device)
+        table = self.tissues(cell_mm3(geometry, self.config)).to(poses)
+        fast = poses.device.type == "cpu" and not (
+            torch.is_grad_enabled() and (poses.requires_grad or table.requires_grad)
+        )
+        samples = self._sampled(volume, poses, beams, table, fast)
+        spread = point_spread(geometry, self.config, tile.covariance_sigma_mm)
+        if fast and self.config.speckle:
+            iq = receive_fast(samples, beams, spread, self.config).to(poses)
+            return Echoes(iq.square().sum(-1), iq, beams)
+        return _received(samples, beams, spread, self.config)
 
-    def _received(self, echo: Tensor, interface: Tensor, arrival: Tensor, beams: Beams) -> Echoes:
-        """Convolve with the point-spread function and take the envelope."""
-        config = self.config
-        spread = point_spread(beams.geometry, config, self._tile(echo.device).covariance_sigma_mm)
-        mirror, gain = spread.mirror_gain.to(echo), spread.speckle_gain.to(echo)
-        if not config.speckle:
-            specular = spread.blurred(interface) * mirror
-            power = spread.blurred_power(echo[..., 0] * arrival**2) * config.liver_level**2
-            return Echoes(math.pi / 4.0 * power + specular**2, None, beams)
-        planes = torch.stack([echo[..., 0] * arrival, echo[..., 1] * arrival, interface])
-        i, q, specular = spread.blurred(planes)
-        i, q = i * gain * config.liver_level + specular * mirror, q * gain * config.liver_level
-        return Echoes(i**2 + q**2, torch.stack([i, q], -1), beams)
-
-    def _sampled(self, volume: Volume, poses: Tensor, beams: Beams) -> Samples:
-        """Tissue on the lines, fields (B, L, S, ...), the elevation planes averaged."""
+    def _sampled(self, volume: Volume, poses: Tensor, beams: Beams, table: Tensor, fast: bool) -> Samples:
+        """Tissue on the rays, fields (B, R, S, ...), the elevation planes averaged."""
         labels = self._labels.get(volume, poses.device)
         tile = self._tile(poses.device) if self.config.speckle else None
-        table = self.tissues(cell_mm3(beams.geometry, self.config)).to(poses)
         points = beams.points_mm()
         index_T_image = labels.grid.index_T_ct.to(poses.device) @ poses.double()
         tile_T_image = self._tile(poses.device).tile_A_ct.to(poses.device) @ poses.double()
-        fast = poses.device.type == "cpu" and not (torch.is_grad_enabled() and (poses.requires_grad or table.requires_grad))
         work = sample_fast if fast else _sample_slow
         samples = work(labels, table, tile, index_T_image, tile_T_image, points.reshape(-1, 3).to(poses.device))
         return _averaged(samples, (len(poses), *points.shape[:3]), beams)
@@ -130,8 +119,33 @@ class UltrasoundRenderer(nn.Module):
         return self._tiles[device]
 
 
+def _received(samples: Samples, beams: Beams, spread: PointSpread, config: UltrasoundConfig) -> Echoes:
+    """The slow reference: down the rays and back, through the point-spread function, to the envelope."""
+    lines = beams.direction.to(samples.slope)
+    x, y, z = samples.slope.unbind(-1)
+    across = (x * lines[:, None, 1] - y * lines[:, None, 0], z)
+    wave = propagate(samples.log_impedance, samples.attenuation, across, beams.step_mm,
+                     config.pulse_mm, config.frequency_mhz, config.specular)  # fmt: skip
+    echo, level = samples.echo, config.liver_level
+    mirror, gain = spread.mirror_gain.to(echo), spread.speckle_gain.to(echo)
+    if not config.speckle:
+        specular = spread.blurred(wave.interface) * mirror
+        power = spread.blurred_power(echo[..., 0] * wave.arrival**2) * level**2
+        return Echoes(math.pi / 4.0 * power + specular**2, None, beams)
+    i, q, specular = spread.blurred(
+        torch.stack([echo[..., 0] * wave.arrival, echo[..., 1] * wave.arrival, wave.interface])
+    )
+    i, q = i * gain * level + specular * mirror, q * gain * level
+    return Echoes(i**2 + q**2, torch.stack([i, q], -1), beams)
+
+
 def _sample_slow(
-    labels: LabelMap, table: Tensor, tile: ScattererTile | None, index_T_image: Tensor, tile_T_image: Tensor, points: Tensor
+    labels: LabelMap,
+    table: Tensor,
+    tile: ScattererTile | None,
+    index_T_image: Tensor,
+    tile_T_image: Tensor,
+    points: Tensor,
 ) -> Samples:
     """`sample_tissue` at points (P, 3) of the image frame; poses in float64, work in the table's precision."""
     index = points @ index_T_image[:, :3, :3].transpose(-1, -2) + index_T_image[:, None, :3, 3]
@@ -160,8 +174,13 @@ def _averaged(samples: Samples, shape: tuple[int, ...], beams: Beams) -> Samples
         values = values.reshape(*shape, *values.shape[1:])
         return values[:, 0] if len(w) == 1 else torch.einsum("be...,e->b...", values, w)
 
-    fields = (mean(f, weight) for f in (samples.log_impedance, samples.attenuation, samples.slope))
-    return Samples(*fields, mean(samples.echo, root), samples.tissue.reshape(shape).any(1))
+    return Samples(
+        mean(samples.log_impedance, weight),
+        mean(samples.attenuation, weight),
+        mean(samples.slope, weight),
+        mean(samples.echo, root),
+        samples.tissue.reshape(shape).any(1),
+    )
 
 
 def inside_volume(volume: Volume, poses: Tensor, geometry: SectorGeometry) -> Tensor:

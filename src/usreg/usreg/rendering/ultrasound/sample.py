@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tissue along scan lines: a sparse soft one-hot of the labels, times the tissue table.
 
-A sample's weights are those of a quadratic B-spline on the 27 voxels about it: twice differentiable almost everywhere, so that
-the gradient in the pose is continuous. Weights of one kind of label are summed: that is the soft one-hot map at that sample,
-and no map is ever made for the whole volume. Well inside a tissue there is one entry of weight 1.
+A sample's weights are those of a quadratic B-spline on the 27 voxels about it: their derivatives are continuous, and so
+is the gradient in the pose. Weights of one kind of label are summed: that is the soft one-hot map at that sample, and
+no map is ever made for the whole volume. Well inside a tissue there is one entry of weight 1.
 """
 
 from __future__ import annotations
@@ -18,13 +18,19 @@ from .tissue import LabelMap
 
 IMPEDANCE, ATTENUATION, ECHO, TEXTURE = range(4)  # columns of the tissue table
 TINY = 1e-9
+Entry = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """What lies along the lines, each (N,): natural logarithm of the impedance; attenuation, dB/cm/MHz; the derivatives of
-    the first along the image's axes, (N, 3) per mm; the IQ echo per unit of incident pressure with liver as 1 (N, 2), or, without
-    speckle, its expected power (N, 1); whether any tissue lies there."""
+    """What lies at N samples.
+
+    Args:
+        log_impedance: (N,) natural logarithm. attenuation: (N,) dB/cm/MHz.
+        slope: (N, 3) derivatives of log_impedance along the image's axes, per mm.
+        echo: (N, 2) IQ per unit of incident pressure, liver = 1; without speckle its expected power (N, 1).
+        tissue: (N,) whether any tissue lies there.
+    """
 
     log_impedance: Tensor
     attenuation: Tensor
@@ -74,7 +80,7 @@ def sample_tissue(
 
 
 def _echoes(labels: LabelMap, hot: OneHot, rows: Tensor, tile: ScattererTile | None, place: Tensor) -> Tensor:
-    """Echo of each entry, (Q, 2) IQ or (Q, 1) power. Fields of two kinds are independent: their powers add by weight."""
+    """Echo of each entry, (Q, 2) IQ or (Q, 1) power. Kinds are independent: their powers add."""
     if tile is None:
         return (hot.weight * rows[:, ECHO] ** 2)[:, None]
     shift = labels.shift.to(place) * tile.size
@@ -98,7 +104,7 @@ def one_hot(labels: LabelMap, index: Tensor) -> OneHot:
     pure, edge = (~edge).nonzero()[:, 0], edge.nonzero()[:, 0]
     around = _neighbours(labels, centre[edge], size)
     weight, slope = _weights(offset[edge])
-    parts = [(pure, kind[pure], torch.ones_like(offset[pure, 0]), torch.zeros_like(offset[pure]))]
+    parts: list[Entry] = [(pure, kind[pure], torch.ones_like(offset[pure, 0]), torch.zeros_like(offset[pure]))]
     parts += _merge(edge, around, weight, slope)
     return OneHot(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
@@ -123,9 +129,9 @@ def _weights(offset: Tensor) -> tuple[Tensor, Tensor]:
     return (x * y * z).reshape(-1, 27), slope.reshape(-1, 27, 3)
 
 
-def _merge(sample: Tensor, around: Tensor, weight: Tensor, slope: Tensor) -> list[tuple[Tensor, ...]]:
+def _merge(sample: Tensor, around: Tensor, weight: Tensor, slope: Tensor) -> list[Entry]:
     """Entries of mixed samples: the first kind of each, then the second of those that have one, and so on."""
-    parts = []
+    parts: list[Entry] = []
     left = torch.ones_like(around, dtype=torch.bool)
     while len(sample):
         first = left.to(torch.uint8).argmax(1)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -13,11 +12,17 @@ from torch import Tensor
 from ...compiled import njit
 from .sample import Samples
 from .speckle import ScattererTile
+from .threads import in_threads
 from .tissue import LabelMap
 
 
 def sample_fast(
-    labels: LabelMap, table: Tensor, tile: ScattererTile | None, index_T_image: Tensor, tile_T_image: Tensor, points: Tensor
+    labels: LabelMap,
+    table: Tensor,
+    tile: ScattererTile | None,
+    index_T_image: Tensor,
+    tile_T_image: Tensor,
+    points: Tensor,
 ) -> Samples:
     """`Samples` (B * P) at points (P, 3) of the image frame, mm, on the CPU in single precision.
 
@@ -38,21 +43,10 @@ def sample_fast(
     def work(first: int, last: int) -> None:
         _sample(kinds, mixed, rows, shift, field, period, np.float32(correlation), place, at, where, out, first, last)
 
-    _in_threads(work, batch * count)
+    in_threads(work, batch * count, 4096)
     result = torch.from_numpy(out).to(table)
     echo = result[:, 5:6] if tile is None else result[:, 5:7]
     return Samples(result[:, 0], result[:, 1], result[:, 2:5], echo, torch.from_numpy(out[:, 7] > 0))
-
-
-def _in_threads(work: Any, jobs: int) -> None:
-    """Ranges of jobs on as many threads as torch uses; every sample is on its own, so their number changes nothing."""
-    threads = max(1, min(torch.get_num_threads(), jobs // 4096))
-    if threads == 1:
-        work(0, jobs)
-        return
-    bounds = [jobs * k // threads for k in range(threads + 1)]
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(work, bounds[:-1], bounds[1:]))
 
 
 @njit(fastmath=False)
@@ -88,7 +82,11 @@ def _sample(
                 kk = min(max(k + c - 1, 0), depth - 1)
                 for d in range(3):
                     jj = min(max(j + d - 1, 0), height - 1)
-                    yz, dy, dz = weights[1, d] * weights[2, c], slopes[1, d] * weights[2, c], weights[1, d] * slopes[2, c]
+                    yz, dy, dz = (
+                        weights[1, d] * weights[2, c],
+                        slopes[1, d] * weights[2, c],
+                        weights[1, d] * slopes[2, c],
+                    )
                     for e in range(3):
                         kind = kinds[kk, jj, min(max(i + e - 1, 0), width - 1)]
                         value = rows[kind, 0]

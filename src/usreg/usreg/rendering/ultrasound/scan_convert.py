@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lines and depths to the pixels of the image: bilinear, in millimetres, so that image millimetres equal CT millimetres."""
+"""Lines and depths to the pixels of the image, in millimetres: image millimetres equal CT millimetres."""
 
 from __future__ import annotations
 

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scatterers fixed to tissue: a periodic, band-limited complex 3D field.
 
-The analytic echo of scatterers a_j at depths r_j is exp(2ikr) sum_j [a_j exp(-2ik r_j)] g(r - r_j), with the envelope g of
-the pulse, k the wave number of the carrier. A field that could hold that carrier (half a wavelength, 0.2 mm) needs
-samples every 0.05 mm. The bracket does not: many scatterers at independent depths in a resolution cell make it a circular complex Gaussian
-of zero mean by the central limit theorem, whatever the direction of the beam (Goodman 1976; Wagner et al. 1983). So the field here
-holds the brackets, the demodulated (IQ) scatterers: a real and an imaginary part, drawn once, fixed to tissue,
-each sample the sum of the scatterers about it. Convolved with the pulse's envelope it gives the IQ signal whose magnitude is
-the B-mode envelope; `pulse.radio_frequency` puts the carrier back. What is lost: the phase does not turn when the beam turns,
-so speckle decorrelates with the angle by geometry only.
+The analytic echo of scatterers a_j at depths r_j is exp(2ikr) sum_j [a_j exp(-2ik r_j)] g(r - r_j), with the envelope
+g of the pulse and the wave number k of its carrier. A field that could hold the carrier (half a wavelength, 0.2 mm)
+would need samples every 0.05 mm. The bracket does not: many scatterers at independent depths in a cell make it a
+circular complex Gaussian of zero mean by the central limit theorem, whatever the beam's direction (Goodman 1976;
+Wagner et al. 1983). So the field here holds the brackets, the demodulated (IQ) scatterers: a real and an imaginary
+part, drawn once, fixed to tissue, each sample the sum of the scatterers about it. Convolved with the pulse's envelope
+it gives the IQ signal whose magnitude is the B-mode envelope; `pulse.radio_frequency` puts the carrier back. What is
+lost: the phase does not turn with the beam, so speckle decorrelates over angles by geometry only.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class ScattererTile:
 
     @property
     def tile_A_ct(self) -> Tensor:
-        """Affine (4, 4) float64 from mm to voxels of the tile: turned, so that no image plane meets a plane of the lattice."""
+        """Affine (4, 4) float64 from mm to voxels of the tile, turned so that no usual plane lies along its lattice."""
         a = torch.eye(4, dtype=torch.float64)
         a[:3, :3] = rotation.from_axis_angle_deg((0.35, -0.62, 0.70), 33.0) / self.spacing_mm
         return a
@@ -81,7 +81,7 @@ def _field(size: int, sigma: float, rng: np.random.Generator) -> NDArray[np.floa
 def scatterers(tile: ScattererTile, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """In phase, quadrature and texture (Q,) at voxel positions (Q, 3) of the tile, of any size: it repeats.
 
-    Trilinear, divided by what interpolation takes from the variance at each place, so that the field has the same strength
+    Trilinear, divided by what interpolation takes from the variance at each place, so that the field is equally strong
     everywhere: 1 - 2 f (1 - f) (1 - correlation) along each axis, f the position between two voxels.
     """
     base = index.detach().floor()

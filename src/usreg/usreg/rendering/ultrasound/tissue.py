@@ -27,6 +27,12 @@ class Tissues(nn.Module):
     They ask for no gradient until `requires_grad_(True)` is called.
     """
 
+    attenuation_db_cm_mhz: nn.Parameter
+    impedance_mrayl: nn.Parameter
+    scatterer_density_mm3: nn.Parameter
+    scatterer_mean: nn.Parameter
+    scatterer_spread: nn.Parameter
+
     def __init__(self, table: TissueTable) -> None:
         super().__init__()
         self.table = table
@@ -75,8 +81,8 @@ class LabelMap:
 
     def to(self, device: torch.device) -> LabelMap:
         """The same on another device."""
-        moved = (t.to(device) for t in (self.kinds, self.mixed, self.tissue, self.shift))
-        return LabelMap(*moved, self.grid, self.outside)
+        kinds, mixed, tissue, shift = (t.to(device) for t in (self.kinds, self.mixed, self.tissue, self.shift))
+        return LabelMap(kinds, mixed, tissue, shift, self.grid, self.outside)
 
 
 def label_map(volume: Volume, table: TissueTable) -> LabelMap:
@@ -89,7 +95,9 @@ def label_map(volume: Volume, table: TissueTable) -> LabelMap:
     if labels is None and volume.label_names and volume.data.shape[0] == 1 and not volume.data.is_floating_point():
         labels = volume.data[0]
     if labels is None:
-        raise ShapeError("the volume has no labels: ultrasound is rendered from a label map with names, not from grey values")
+        raise ShapeError(
+            "the volume has no labels: ultrasound is rendered from a label map with names, not from grey values"
+        )
     rows = table.rows(volume.label_names)
     voxels = labels.cpu().numpy()
     counts = _counts(voxels)
@@ -116,13 +124,10 @@ def _counts(voxels: NDArray[np.integer]) -> dict[int, int]:
 
 def _mixed(kinds: Tensor) -> Tensor:
     """1 where a 3x3x3 neighbourhood holds more than one kind; the border counts as continued."""
-    around, voxels = np.pad(kinds.numpy(), 1, mode="edge"), kinds.numpy().shape
+    around, voxels = np.pad(kinds.numpy(), 1, mode="edge"), tuple(kinds.shape)
     high = low = around
     for axis in range(3):
-        parts = [[np.s_[:]] * 3 for _ in range(3)]
-        for k in range(3):
-            parts[k][axis] = np.s_[k : k + voxels[axis]]
-        a, b, c = (tuple(part) for part in parts)
+        a, b, c = (tuple(slice(k, k + voxels[axis]) if d == axis else slice(None) for d in range(3)) for k in range(3))
         high = np.maximum(np.maximum(high[a], high[b]), high[c])
         low = np.minimum(np.minimum(low[a], low[b]), low[c])
     return torch.from_numpy((high != low).astype(np.uint8))
