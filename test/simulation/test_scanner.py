@@ -23,6 +23,7 @@ from usreg.geometry.sector import SectorGeometry
 from usreg.simulation.scanner import Scanner, ScannerConfig
 from usreg.simulation.scanner.draws import draw_device, draw_tissues
 from usreg.simulation.scanner.tile import CELL_MM, CELLS, Tile
+from usreg.simulation.scanner.warp import make_warp
 
 PX = 0.3
 QUIET = ScannerConfig(redraw=0.0, contact_loss_db=0.0, noise_db=-140.0, reverberation=0.0, graphics=False)
@@ -231,9 +232,10 @@ def moving(velocity: tuple[float, float, float], stretch: float = 0.0) -> Scanne
 def test_speckle_follows_tissue() -> None:
     """Where the plane moves with the tissue the image stays; where the tissue alone moves the image moves with it."""
     scanner, mask = moving((3.0, 3.0, 2.0)), linear().mask().clone()
-    rest = scanner.frame(pose(scanner.geometry), 0.0, noise())
-    along = scanner.frame(se3.translation(torch.tensor([3.0, 3, 2]).double()) @ pose(scanner.geometry), 1.0, noise())
-    left = scanner.frame(pose(scanner.geometry), 1.0, noise())
+    there = se3.translation(torch.tensor([3.0, 3, 2]).double()) @ pose(linear())
+    rest, along, left = (
+        scanner.frame(p, t, noise()) for p, t in ((pose(linear()), 0), (there, 1), (pose(linear()), 1))
+    )
     mask[: round(8 / PX)] = False  # gel fills the way that the tissue left free
     assert correlation(rest, along, mask) > 0.99
     assert correlation(rest, left, mask) < 0.7
@@ -275,10 +277,21 @@ def test_indentation_shows_the_skin_at_the_face() -> None:
     poses = [se3.translation(torch.tensor([0.0, 8.0, z]).double()) @ pose(scanner.geometry) for z in (-6, -2, 2, 6)]
     profile = np.mean([scanner.envelope(p, indentation_mm=8.0) for p in poses], (0, 1))
     depth = np.linspace(0, 50, 5001)
-    was = 8.0 + depth - 8.0 * np.exp(-depth / 30)  # in ct
-    edges = [depth[np.searchsorted(was, v)] for v in (20.5, 31.5)]
+    edges = np.interp((20.5, 31.5), 8.0 + depth - 8.0 * np.exp(-depth / 30), depth)  # places in ct
     assert bright_part(profile, scanner.lines.depths_mm) == pytest.approx(edges, abs=0.5)
     assert profile[scanner.lines.depths_mm < 2.0].mean() > 0.5  # contact: the skin lies at the face
+
+
+def test_a_curved_face_dips_in_less_at_its_ends() -> None:
+    """Of 40 mm radius and 20 degrees: its ends lie 2.4 mm higher, and 3.3 mm along their beam behind the skin."""
+    labels, (_, y, _), grid = box(low=(-50.0, -12.0, -8.0))
+    labels[y < 0] = 0
+    scanner = Scanner(volume(labels, grid), TABLE, fan(), replace(QUIET, gel_mm=1.0), 0)
+    pressed = se3.translation(torch.tensor([0.0, 5.0, 0.0]).double()) @ pose(scanner.geometry)
+    warp = make_warp(scanner.lines, pressed.numpy(), None, 0.0, 5.0, scanner._skin)
+    assert warp.press_mm[[0, 16, 32]] == pytest.approx([3.3, 5.0, 3.3], abs=0.5)
+    envelope = scanner.envelope(pressed, indentation_mm=5.0)
+    assert envelope[:40].mean() > 0.8 * envelope[90:130].mean()
 
 
 def test_frames_repeat_to_the_bit_and_need_no_order() -> None:
@@ -307,7 +320,7 @@ def test_every_seed_is_another_device() -> None:
 def test_another_depth_keeps_the_device() -> None:
     scanner = Scanner(uniform(2), TABLE, fan(depth=60.0), ScannerConfig(), 2)
     deeper = scanner.with_geometry(fan(depth=90.0))
-    assert deeper.tissues is scanner.tissues and deeper.device is scanner.device and deeper._tile is scanner._tile
+    assert all(getattr(deeper, name) is getattr(scanner, name) for name in ("tissues", "device", "_tile"))
     assert deeper.geometry.depth_mm == 90.0 and scanner.geometry.depth_mm == 60.0
     assert deeper.frame(pose(deeper.geometry), 0.0, noise()).shape == deeper.geometry.mask().shape
 
@@ -317,8 +330,8 @@ def test_lines_without_contact_are_dark() -> None:
     labels[(y < 0) | (y < 2 * (x - 2))] = 0  # the skin falls away to the right
     scanner = Scanner(volume(labels, grid), TABLE, linear(), replace(QUIET, noise_db=-70.0), 0)
     image = scanner.frame(pose(scanner.geometry), 0.0, noise()).double()
-    left, right = image[40:, 10:50].mean(), image[40:, 85:].mean()
-    assert left > 8 * right and image[:3, 85:].mean() > 4 * right  # the array rings there all the same
+    dark = image[40:, 85:].mean()
+    assert image[40:, 10:50].mean() > 8 * dark and image[:3, 85:].mean() > 4 * dark  # the array rings all the same
 
 
 def test_reverberation_repeats_a_strong_echo() -> None:
@@ -336,8 +349,7 @@ def test_reverberation_repeats_a_strong_echo() -> None:
 
 def test_graphics_lie_outside_the_sector() -> None:
     scanners = [Scanner(uniform(1), TABLE, fan(), ScannerConfig(graphics=g), 0) for g in (True, False)]
-    a, b = (s.frame(pose(s.geometry), 0.0, noise()) for s in scanners)
-    mask = fan().mask()
+    (a, b), mask = (s.frame(pose(s.geometry), 0.0, noise()) for s in scanners), fan().mask()
     assert torch.equal(a[mask], b[mask]) and int(a[~mask].max()) > 100 and int(b[~mask].max()) == 0
 
 
@@ -345,8 +357,7 @@ def test_noise_grows_with_depth() -> None:
     labels, _, grid = box(fill=6)
     scanner = Scanner(volume(labels, grid), TABLE, linear(), replace(QUIET, noise_db=-40.0, tgc_error_db=0.0), 0)
     image = scanner.envelope(pose(scanner.geometry), rng=noise(), tgc=True)
-    depth = scanner.lines.depths_mm
-    near, far = image[:, (depth > 15) & (depth < 20)].mean(), image[:, depth > 45].mean()
+    near, far = (image[:, np.abs(scanner.lines.depths_mm - z) < 2.5].mean() for z in (17.5, 47.5))
     believed = 2 * scanner.device.assumed_db_cm_mhz * scanner.config.frequency_mhz * 3.0
     assert 20 * math.log10(far / near) == pytest.approx(believed, abs=0.8)
 

@@ -44,11 +44,13 @@ class LineEchoes:
     """What the tissue does to the pulse, (rows, lines) float32.
 
     Args:
-        transmission: amplitude that is left after the way there and back. mirror: echo of interfaces, attenuated.
+        transmission: amplitude that is left after the way there and back; arrival: the same just before an interface.
+        mirror: echo of interfaces, attenuated.
         reflection: |r| over ECHO_MM. contact: (lines,), 1 in contact, 0 lost.
     """
 
     transmission: Image
+    arrival: Image
     mirror: Image
     reflection: Image
     contact: Image
@@ -141,9 +143,10 @@ def line_echoes(
     absorbed = _integral(tissue.attenuation * np.float32(-2 * config.frequency_mhz * NEPERS_PER_DB * step_mm / 10))
     behind = round((LOSS_MM / 2 + ECHO_MM) / step_mm)
     reaching = np.concatenate([np.repeat(passed[:1], behind, 0), passed[: passed.shape[0] - behind]])
-    mirror = echo * _facing(smooth, step_mm, pitch_mm, device.roughness) * np.exp(absorbed + reaching) * contact
+    arrival = np.exp(absorbed + reaching) * contact
+    mirror = echo * _facing(smooth, step_mm, pitch_mm, device.roughness) * arrival
     transmission = np.exp(absorbed + passed) * contact
-    return LineEchoes(transmission, mirror.astype(np.float32), echo.astype(np.float32), contact)
+    return LineEchoes(transmission, arrival, mirror.astype(np.float32), echo.astype(np.float32), contact)
 
 
 def over_length(log_impedance: Image, length_mm: float, step_mm: float) -> Image:
@@ -190,9 +193,10 @@ def repeats(echoes: LineEchoes, device: DeviceDraw, share: float, step_mm: float
         total += _comb(strong, max(1, round(spacing / step_mm)), float(keep)) * np.float32(share)
     total = gaussian_filter(total, (SMEAR_MM / step_mm, 2.0), mode="nearest")  # their paths differ in length
     twice = np.zeros_like(strong)
-    twice[::2] = strong[: (rows + 1) // 2]
-    twice[1::2] = 0.5 * (strong[: rows // 2] + strong[1 : rows // 2 + 1])
-    return np.asarray(total + twice * np.float32(0.4 * share), dtype=np.float32)
+    again = strong * echoes.arrival  # the whole way a second time
+    twice[::2] = again[: (rows + 1) // 2]
+    twice[1::2] = 0.5 * (again[: rows // 2] + again[1 : rows // 2 + 1])
+    return np.asarray(total + twice * np.float32(share), dtype=np.float32)
 
 
 def _comb(values: Image, delay: int, keep: float) -> Image:

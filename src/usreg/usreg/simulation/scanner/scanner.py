@@ -26,7 +26,7 @@ from .draws import draw_device, draw_tissues, label_columns
 from .lines import conversion, scan_lines
 from .scatter import gather
 from .tile import CELL_MM, draw_tile
-from .warp import Moving, Warp, make_warp
+from .warp import Moving, Skin, Warp, lambert, make_warp
 
 Array = NDArray[np.float64]
 Image = NDArray[np.float32]
@@ -62,6 +62,7 @@ class Scanner:
         self.device = draw_device(config, self.tissues, device)
         self._tile = draw_tile(config.scatterers_mm3, tile)
         self._index_T_ct = np.ascontiguousarray(body_labels.grid.index_T_ct.numpy()[:3])
+        self._skin = Skin(self._labels, self._index_T_ct)
         self._set_geometry(geometry)
 
     def _set_geometry(self, geometry: SectorGeometry) -> None:
@@ -84,7 +85,8 @@ class Scanner:
 
         Args:
             bed_T_image: (4, 4) float64, where the plane lies among the body at rest. t_s: time for motion and drift.
-            rng: of the electronic noise. indentation_mm: how far the face is pressed into the skin, 0 to 25.
+            rng: of the electronic noise. indentation_mm: how far the face is pressed into the skin, 0 to 25: the
+            tissue at depth z lay at z - d exp(-z / 30 mm), where d is what each part of the face lies in, up to this.
 
         Returns:
             (h, w) uint8; outside the sector the burnt-in graphics.
@@ -120,7 +122,7 @@ class Scanner:
         check_pose(bed_T_image, "bed_T_image")
         check_range("indentation_mm", indentation_mm, 0.0, 25.0)
         pose = bed_T_image.numpy()
-        warp = make_warp(self.lines, pose, self.motion, t_s, indentation_mm)
+        warp = make_warp(self.lines, pose, self.motion, t_s, indentation_mm, self._skin)
         step = self.config.tissue_step_mm
         rows = max(2, math.ceil(self.lines.depth_mm / step) + 1)
         step = self.lines.depth_mm / (rows - 1)
@@ -157,8 +159,8 @@ class Scanner:
         gather(
             tile.position, tile.strength, tile.sign, tile.rank, tile.origin_mm, warp.nodes, warp.corner_mm, low, high,
             np.ascontiguousarray(se3.inverse(bed_T_image).numpy()[:3]), self._index_T_ct, self._labels,
-            columns["amplitude"], columns["share"], columns["spread"], where, lines.sample_mm, warp.depth_of,
-            warp.indentation_mm, beam.elevation_mm, beam.bend_per_mm, beam.keep, FADE, REACH_SIGMA,
+            columns["amplitude"], columns["share"], columns["spread"], where, lines.sample_mm,
+            warp.press_mm, lambert(), beam.elevation_mm, beam.bend_per_mm, beam.keep, FADE, REACH_SIGMA,
             4 * math.pi / self.config.wavelength_mm, field, PAD,
         )  # fmt: skip
         field *= np.pad(self._rows(transmission), ((0, 0), (PAD, PAD)), mode="edge")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ...compiled import njit
 from .tile import CELL_MM, CELLS
-from .warp import NODE_MM
+from .warp import INDENTATION_MM, LAMBERT_END, NODE_MM
 
 Array = NDArray[np.float64]
 Image = NDArray[np.float32]
@@ -60,6 +60,14 @@ def cell_affine(nodes, corner, centre, image_T_bed, affine):
 
 
 @njit()
+def lambert_of(table, a):
+    """Lambert's W between the places of its table."""
+    place = min(a / LAMBERT_END * (table.size - 1), table.size - 1.001)
+    m = int(place)
+    return table[m] + (place - m) * (table[m + 1] - table[m])
+
+
+@njit()
 def near_plane(nodes, corner, centre, image_T_bed, where, depth_mm, press_mm, reach_mm):
     """Depth of a cell that can hold a scatterer which the image shows; NaN for others.
 
@@ -91,13 +99,14 @@ def near_plane(nodes, corner, centre, image_T_bed, where, depth_mm, press_mm, re
 @njit()
 def gather(
     position, strength, sign, rank, origin, nodes, corner, low, high, image_T_bed, index_T_ct, labels, amplitude, share,
-    spread, where, sample_mm, depth_of, press_mm, elevation, bend, keep, fade, reach_sigma, wave_number, field, pad,
+    spread, where, sample_mm, press, lambert, elevation, bend, keep, fade, reach_sigma, wave_number, field, pad,
 ):  # fmt: skip
     """Add the echoes of all scatterers of the cells from `low` to `high` to field (2, samples, lines + 2 pad).
 
     Args:
         wave_number: 4 pi / wavelength, round trip, 1/mm.
-        keep, fade: see Beam. depth_of: see Warp. index_T_ct: (3, 4) to the voxels of `labels` (D, H, W) uint8.
+        keep, fade: see Beam. press: see Warp. lambert: see there.
+        index_T_ct: (3, 4) to the voxels of `labels` (D, H, W) uint8.
 
     Returns:
         How many scatterers were added.
@@ -105,7 +114,8 @@ def gather(
     rows, width = field.shape[1], field.shape[2]
     last_mm = (rows - 1) * sample_mm
     reach_mm = reach_sigma * elevation.max()
-    table = (depth_of.shape[0] - 1) / (last_mm + press_mm)
+    press_mm = press.max()
+    per_line = (press.size - 1) / (where[6] - 1)
     centre, affine, voxel = np.empty(3), np.empty((3, 4)), np.empty(3)
     count, added = position.shape[3], 0
     for ci in range(low[0], high[0]):
@@ -130,21 +140,29 @@ def gather(
                     x = affine[0, 0] * lx + affine[0, 1] * ly + affine[0, 2] * lz + affine[0, 3] - where[1]
                     y = affine[1, 0] * lx + affine[1, 1] * ly + affine[1, 2] * lz + affine[1, 3] - where[2]
                     depth = math.sqrt(x * x + y * y) - where[3] if where[0] > 0 else y
-                    place = (depth + press_mm) * table
-                    if not 0 <= place < depth_of.shape[0] - 1:
+                    if not -press_mm <= depth < last_mm:
                         continue
-                    m = int(place)
-                    depth = depth_of[m] + (place - m) * (depth_of[m + 1] - depth_of[m])
+                    if abs(e) > 1.2 * reach_sigma * elevation[max(int(depth / sample_mm), 0)]:
+                        continue
+                    across = math.atan2(x, y) if where[0] > 0 else x + where[1]
+                    column = (across - where[4]) / where[5] + pad
+                    if not 0 <= column < width - 1:
+                        continue
+                    if press_mm > 0:
+                        place = min(max((column - pad) * per_line, 0.0), press.size - 1.001)
+                        m = int(place)
+                        deep = press[m] + (place - m) * (press[m + 1] - press[m])
+                        depth += INDENTATION_MM * lambert_of(
+                            lambert, deep / INDENTATION_MM * math.exp(-depth / INDENTATION_MM)
+                        )
+                        if not 0 <= depth < last_mm:
+                            continue
                     row = min(int(depth / sample_mm), rows - 1)
                     off = e / elevation[row]
                     if abs(off) > reach_sigma:
                         continue
                     seen = (keep[row] * (1 + fade) - (n + 0.5) / count) / (fade * keep[row])
                     if seen <= 0:
-                        continue
-                    across = math.atan2(x, y) if where[0] > 0 else x + where[1]
-                    column = (across - where[4]) / where[5] + pad
-                    if not 0 <= column < width - 1:
                         continue
                     for r in range(3):
                         voxel[r] = (
