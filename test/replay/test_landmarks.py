@@ -1,19 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a replay says of errors at a session's landmarks."""
 
+import json
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from usreg.data.bag_poses import RegistrationRecord, encode_registration, encode_stamped_pose
+from usreg.data.bags import BagWriter
 from usreg.data.landmarks import write_landmarks
 from usreg.data.sessions import Session, read_session
 from usreg.errors import ConfigError
 from usreg.geometry import se3
 from usreg.replay import ReplayConfig, build_navigator, run_session
 from usreg.replay.build import session_filter, session_landmarks
+from usreg.replay.recorded import report_recording
 from usreg.replay.report import Collector
 from usreg.smoothing import FilterConfig
 
@@ -48,6 +53,28 @@ def test_rows_and_summary_hold_the_errors_at_the_bifurcations(session: Session) 
     assert summary["smoothed_landmark_tre_mm"]["max"] == pytest.approx(max(smoothed), rel=1e-6)
     assert summary["output_share"] == 1.0 and summary["gross_among_accepted"] == 0
     assert 0 < summary["landmark_tre_mm"]["mean"] < 5.0
+
+
+def test_the_report_of_a_running_graph_holds_them_too(session: Session, tmp_path: Path) -> None:
+    """From what the nodes would have recorded of three frames."""
+    navigator, feed = build_navigator(session)
+    steps = list(islice(run_session(session, navigator, feed), 3))
+    with BagWriter(tmp_path / "recording") as bag:
+        for step in steps:
+            r, ns = step.result, round(step.stamp_s * 1e9)
+            assert r.tracked is not None and r.estimate is not None and r.prediction is not None
+            record = RegistrationRecord(step.stamp_s, r.estimate, "ACCEPTED", r.tracked.world_T_image)
+            bag.write("/registration/estimate", ns, encode_registration(record))
+            bag.write("/us/pose", ns, encode_stamped_pose(step.stamp_s, r.tracked.world_T_image))
+            bag.write("/registration/smoothed", ns, encode_stamped_pose(step.stamp_s, r.prediction.world_T_ct))
+    summary = report_recording(tmp_path / "recording", session, tmp_path / "report", snapshots=0)
+    result = json.loads((tmp_path / "report" / "result.json").read_text(encoding="utf-8"))
+    found = [row["landmark_tre_mm"] for row in result["starts"][:3]]
+    assert found == pytest.approx([s.row().landmark_tre_mm for s in steps], abs=1e-6)
+    assert summary["output_share"] == pytest.approx(3 / len(result["starts"]))
+    assert summary["smoothed_landmark_tre_mm"]["max"] == pytest.approx(
+        max(s.landmark_mm(s.smoothed) for s in steps), abs=1e-6
+    )
 
 
 def test_output_is_a_registered_frame_with_a_pose(session: Session) -> None:
