@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -16,12 +16,8 @@ from usreg.simulation.body import STRUCTURES, VALUE, Body, BodyConfig, make_body
 from usreg.simulation.body.config import DERIVED, RANGES, draw_measures
 
 COARSE = BodyConfig(spacing_mm=3.0)
-SEEDS = (0, 1, 2, 3, 4, 5)
-
-
-@cache
-def body(seed: int) -> Body:
-    return make_body(seed, COARSE)
+SEEDS = (0, 1, 2, 3)
+Bodies = Callable[[int], Body]
 
 
 def centroid(of: Body, *structures: str) -> NDArray[np.float64]:
@@ -44,16 +40,16 @@ def label_at(of: Body, name: str) -> str:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_every_structure_is_there(seed: int) -> None:
-    there = {STRUCTURES[v] for v in torch.unique(body(seed).labels.data).tolist()}
+def test_every_structure_is_there(seed: int, coarse_body: Bodies) -> None:
+    there = {STRUCTURES[v] for v in torch.unique(coarse_body(seed).labels.data).tolist()}
     lesions = {name for name in STRUCTURES.values() if name.startswith("lesion")}
     assert set(STRUCTURES.values()) - lesions <= there
     assert there & lesions
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_sizes_keep_the_stated_ranges(seed: int) -> None:
-    measures = body(seed).measures
+def test_sizes_keep_the_stated_ranges(seed: int, coarse_body: Bodies) -> None:
+    measures = coarse_body(seed).measures
     for name, (low, high, _) in RANGES.items():
         assert low <= measures[name] <= high, name
     for name, (low, high, _) in DERIVED.items():
@@ -75,9 +71,9 @@ def test_ranges_bind_over_many_draws() -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_organs_lie_where_they_should(seed: int) -> None:
+def test_organs_lie_where_they_should(seed: int, coarse_body: Bodies) -> None:
     """LPS: x to the patient's left, y to the back, z to the head."""
-    b = body(seed)
+    b = coarse_body(seed)
     at = {name: centroid(b, name) for name in STRUCTURES.values() if b.inside(name).any()}
     liver, spine = at["liver"], at["spine"]
     assert liver[0] < -30 and at["gallbladder"][0] < -20 and at["spleen"][0] > 50 and at["stomach"][0] > 10
@@ -95,9 +91,9 @@ def test_organs_lie_where_they_should(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_layers_lie_in_order_along_a_ray_from_the_front(seed: int) -> None:
+def test_layers_lie_in_order_along_a_ray_from_the_front(seed: int, coarse_body: Bodies) -> None:
     """Outside, skin, fat, muscle, then the inside of the belly."""
-    b = body(seed)
+    b = coarse_body(seed)
     data = b.labels.data[0].numpy()
     origin = np.array(b.labels.grid.origin_mm)
     i, k = int(round((-60.0 - origin[0]) / 3)), int(round((-60.0 - origin[2]) / 3))
@@ -107,9 +103,9 @@ def test_layers_lie_in_order_along_a_ray_from_the_front(seed: int) -> None:
     assert not np.isin(ray[first[0] : first[2]], list(set(range(31)) - {1, 2})).any()
 
 
-@pytest.mark.parametrize("seed", SEEDS[:3])
-def test_organs_are_of_one_piece(seed: int) -> None:
-    b = body(seed)
+@pytest.mark.parametrize("seed", SEEDS[:2])
+def test_organs_are_of_one_piece(seed: int, coarse_body: Bodies) -> None:
+    b = coarse_body(seed)
     groups = {
         "liver": ("liver", "portal_vein", "hepatic_vein", "gallbladder", *(n for n in VALUE if n.startswith("lesion"))),
         "spleen": ("spleen",), "stomach": ("stomach", "bowel_gas", "bowel"), "lung": ("lung_right",),
@@ -121,25 +117,25 @@ def test_organs_are_of_one_piece(seed: int) -> None:
         assert pieces.max() >= 0.97 * pieces.sum(), name
 
 
-def test_no_organ_leaves_the_body_and_air_is_outside_only() -> None:
-    b = body(0)
+def test_no_organ_leaves_the_body_and_air_is_outside_only(coarse_body: Bodies) -> None:
+    b = coarse_body(0)
     outside = label(b.inside("outside").numpy())[0]
     assert outside.max() <= 2  # the air around, parted by the trunk where it fills the grid
     edge = b.labels.data[0, :, 0].unique().tolist() + b.labels.data[0, :, :, 0].unique().tolist()
     assert set(edge) == {0}
 
 
-def test_the_same_seed_gives_the_same_body_and_another_seed_another() -> None:
+def test_the_same_seed_gives_the_same_body_and_another_seed_another(coarse_body: Bodies) -> None:
     again = make_body(1, COARSE)
-    assert torch.equal(again.labels.data, body(1).labels.data)
-    assert again.measures == body(1).measures and again.tubes[0].start_mm == body(1).tubes[0].start_mm
-    assert all(torch.equal(p, body(1).landmarks[n]) for n, p in again.landmarks.items())
-    assert body(2).measures["liver_length_mm"] != body(1).measures["liver_length_mm"]
+    assert torch.equal(again.labels.data, coarse_body(1).labels.data)
+    assert again.measures == coarse_body(1).measures and again.tubes[0].start_mm == coarse_body(1).tubes[0].start_mm
+    assert all(torch.equal(p, coarse_body(1).landmarks[n]) for n, p in again.landmarks.items())
+    assert coarse_body(2).measures["liver_length_mm"] != coarse_body(1).measures["liver_length_mm"]
 
 
-def test_the_anatomy_does_not_depend_on_the_grid() -> None:
+def test_the_anatomy_does_not_depend_on_the_grid(coarse_body: Bodies) -> None:
     """A tilted grid shows the same body: voxels agree with the straight grid's nearest but for the surfaces."""
-    tilted, straight = make_body(1, BodyConfig(spacing_mm=4.0, tilt_deg=(12.0, -9.0, 20.0))), body(1)
+    tilted, straight = make_body(1, BodyConfig(spacing_mm=4.0, tilt_deg=(12.0, -9.0, 20.0))), coarse_body(1)
     assert all(torch.equal(p, straight.landmarks[n]) for n, p in tilted.landmarks.items())
     grid, data = straight.labels.grid, tilted.labels.data[0].numpy()
     index = np.argwhere(data > 0)
@@ -156,8 +152,8 @@ def test_the_anatomy_does_not_depend_on_the_grid() -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_landmarks_lie_on_what_they_name(seed: int) -> None:
-    b = body(seed)
+def test_landmarks_lie_on_what_they_name(seed: int, coarse_body: Bodies) -> None:
+    b = coarse_body(seed)
     for side in ("right", "left"):
         for end in ("upper", "lower"):
             assert label_at(b, f"kidney_{side}_{end}_pole").startswith(f"kidney_{side}")
@@ -178,7 +174,8 @@ def test_progress_counts_to_the_end() -> None:
 
 @pytest.mark.parametrize(
     ("values", "word"),
-    [({"spacing_mm": 0.1}, "spacing_mm"), ({"spacing_mm": float("nan")}, "spacing_mm"), ({"length_mm": 900.0}, "length"),
+    [({"spacing_mm": 0.1}, "spacing_mm"), ({"spacing_mm": float("nan")}, "spacing_mm"),
+     ({"length_mm": 900.0}, "length_mm"),
      ({"tilt_deg": (0.0, 80.0, 0.0)}, "tilt_deg"), ({"terminals": 2}, "terminals"), ({"margin_mm": -1.0}, "margin")],
 )  # fmt: skip
 def test_a_configuration_out_of_range_is_refused(values: dict[str, object], word: str) -> None:

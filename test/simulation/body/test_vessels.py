@@ -3,22 +3,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from usreg.simulation.body import Body, BodyConfig, Tube, make_body
+from usreg.simulation.body import Body, Tube
 from usreg.simulation.body.shapes import Field, Lattice, ellipsoid
 from usreg.simulation.body.tree import Tree, grow, segment_distance, territories
 
-SEEDS = (0, 1, 2, 3)
-
-
-@cache
-def body(seed: int) -> Body:
-    return make_body(seed, BodyConfig(spacing_mm=3.0))
+SEEDS = (0, 1, 2)
+Bodies = Callable[[int], Body]
 
 
 @cache
@@ -97,8 +94,8 @@ def test_distance_of_segments() -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_portal_and_hepatic_veins_never_touch(seed: int) -> None:
-    b = body(seed)
+def test_portal_and_hepatic_veins_never_touch(seed: int, coarse_body: Bodies) -> None:
+    b = coarse_body(seed)
     ends = {
         name: np.array([[*t.start_mm, *t.stop_mm, max(t.start_radius_mm, t.stop_radius_mm)] for t in tubes(b, name)])
         for name in ("portal_vein", "hepatic_vein")
@@ -113,8 +110,8 @@ def test_portal_and_hepatic_veins_never_touch(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_trees_of_a_liver_have_murrays_radii(seed: int) -> None:
-    b = body(seed)
+def test_trees_of_a_liver_have_murrays_radii(seed: int, coarse_body: Bodies) -> None:
+    b = coarse_body(seed)
     main = max(t.start_radius_mm for t in tubes(b, "portal_vein"))
     assert 5.5 <= main <= 6.5
     for structure in ("portal_vein", "hepatic_vein"):
@@ -132,8 +129,8 @@ def test_trees_of_a_liver_have_murrays_radii(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_forks_are_landmarks_inside_their_vessel(seed: int) -> None:
-    b = body(seed)
+def test_forks_are_landmarks_inside_their_vessel(seed: int, coarse_body: Bodies) -> None:
+    b = coarse_body(seed)
     for name, structure in (("portal", "portal_vein"), ("hepatic", "hepatic_vein")):
         points = [p.numpy() for key, p in b.landmarks.items() if key.startswith(f"{name}_bifurcation_")]
         assert len(points) >= 12
@@ -143,8 +140,8 @@ def test_forks_are_landmarks_inside_their_vessel(seed: int) -> None:
         assert (spread > (80, 50, 60)).all()  # over the whole liver
 
 
-def test_vessels_lie_in_the_liver() -> None:
-    b = body(0)
+def test_vessels_lie_in_the_liver(coarse_body: Bodies) -> None:
+    b = coarse_body(0)
     affine = b.labels.grid.index_T_ct.numpy()
     stops = np.array([t.stop_mm for t in tubes(b, "hepatic_vein")])
     i, j, k = np.rint(stops @ affine[:3, :3].T + affine[:3, 3]).astype(int).T
