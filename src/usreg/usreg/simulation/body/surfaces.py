@@ -24,7 +24,7 @@ VESSELS_IN_LIVER = ("portal_vein", "hepatic_vein")
 LIVER = ("liver", "lesion_hypoechoic", "lesion_hyperechoic", "lesion_cyst")
 # Name of a surface: its structures. The liver also takes the vessels that its tissue surrounds.
 GROUPS: dict[str, tuple[str, ...]] = {
-    "skin": tuple(name for name in STRUCTURES.values() if name != "outside"),
+    "skin": tuple(name for name in VALUE if name != "outside"),
     "liver": LIVER,
     "portal_vein": ("portal_vein",),
     "hepatic_vein": ("hepatic_vein",),
