@@ -18,7 +18,6 @@ from .chain import Chain
 from .path_kernels import follow_poses
 
 
-
 @dataclass(frozen=True)
 class PathIkConfig:
     """Limits of the search.
@@ -83,7 +82,9 @@ def inverse_path(
 
 def kernel_terms(chain: Chain) -> tuple[NDArray[Any], ...]:
     """Origins and tails (n, 4, 4), axes (n, 3), which joints slide (n,), tip (4, 4), as the kernels take them."""
-    tails = torch.eye(4, dtype=torch.float64).repeat(chain.count, 1, 1) if chain.links_tail is None else chain.links_tail
+    tails = (
+        torch.eye(4, dtype=torch.float64).repeat(chain.count, 1, 1) if chain.links_tail is None else chain.links_tail
+    )
     slides = np.array([kind == "prismatic" for kind in chain.kinds])
     return chain.origins.numpy(), tails.numpy(), chain.axes.numpy(), slides, chain.tip.numpy()
 

@@ -68,12 +68,12 @@ def lead_arm(
     config = config or EncoderConfig()
     _check_motor(arm, path.motor)
     t = sample_times(path.duration_s, config.joint_hz)
-    t = t + np.rint(rng.uniform(-config.jitter_s, config.jitter_s, len(t)) * 1e9) * 1e-9
+    t = t + np.rint(rng.uniform(-config.jitter_s, config.jitter_s, len(t)) * 1e9) / 1e9
     t[0] = max(t[0], 0.0)
     given = np.full((len(t), arm.chain.count), np.nan)
     given[:, -1] = path.motor_position(t)
     joints = _braked(arm, path, world_T_bed, t, given, config)
-    stamps = np.rint((t * (1.0 + 1e-6 * config.drift_ppm) + config.offset_s) * 1e9) * 1e-9
+    stamps = np.rint((t * (1.0 + 1e-6 * config.drift_ppm) + config.offset_s) * 1e9) / 1e9
     return JointTrack(t, stamps, joints, encode(arm, joints, rng, config))
 
 
@@ -115,7 +115,6 @@ def _check_motor(arm: Arm, motor: Motor | None) -> None:
     own = motor_of(arm)
     off = np.cross(own.axis, motor.point - own.point) if own.kind == "tilt" else np.zeros(3)
     if own.kind != motor.kind or np.abs(own.axis - motor.axis).max() > 1e-9 or np.abs(off).max() > 1e-6:
-        raise ConfigError(f"the path was made for another motor ({motor.kind}) than that of arm '{arm.name}' ({own.kind})")
-
-
-__all__ = ["EncoderConfig", "JointTrack", "encode", "lead_arm", "motor_of", "with_play"]
+        raise ConfigError(
+            f"the path was made for another motor ({motor.kind}) than that of arm '{arm.name}' ({own.kind})"
+        )

@@ -110,7 +110,7 @@ class BreathingMotion:
         return out
 
     def reference(self, points: NDArray[Any], t_s: float) -> NDArray[Any]:
-        """Reference points of `points` (N, 3) of `bed`: fixed point iterations to a residual of RESIDUAL_MM.
+        """Reference points of `points` (N, 3) of `bed`: Newton iterations to a residual of RESIDUAL_MM.
 
         Raises:
             GeometryError: the motion folds there, so that no single reference exists.

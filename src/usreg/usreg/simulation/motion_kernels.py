@@ -17,7 +17,7 @@ from ..compiled import njit
 
 MIXED, STILL = -1, -2
 MAX_ITERATIONS = 60
-FIXED_POINT_STEPS = 4
+FIXED_POINT_STEPS = 2
 
 
 @njit()
@@ -130,17 +130,16 @@ def undo(
 ) -> float:  # fmt: skip
     """Reference points of points (N, 3) into `out`; the largest residual that is left, mm.
 
-    Fixed point p <- point - u(p); from the fifth step on Newton's, damped, since fixed points circle where the shear is
-    steep.
+    Newton's iteration on p + u(p) = point, damped where it does not come closer. (The fixed point p <- point - u(p) circles
+    where the shear along the wall is steep.)
     """
     worst = 0.0
     best, g = np.empty(3), np.zeros((3, 3))
     for i in range(points.shape[0]):
         tx, ty, tz = np.float64(points[i, 0]), np.float64(points[i, 1]), np.float64(points[i, 2])
         x, y, z, least, damping = tx, ty, tz, 1e30, 1.0
-        for iteration in range(MAX_ITERATIONS):
-            newton = iteration >= FIXED_POINT_STEPS
-            ux, uy, uz = _displace(x, y, z, origin, per_mm, nodes, cells, moves, g, newton)
+        for _ in range(MAX_ITERATIONS):
+            ux, uy, uz = _displace(x, y, z, origin, per_mm, nodes, cells, moves, g, True)
             ex, ey, ez = tx - x - ux, ty - y - uy, tz - z - uz
             left = np.sqrt(ex * ex + ey * ey + ez * ez)
             damping = max(0.5 * damping, 0.1) if left >= least else min(1.0, 1.5 * damping)
@@ -148,10 +147,9 @@ def undo(
                 least, best[0], best[1], best[2] = left, x, y, z
             if left <= residual:
                 break
-            if newton:
-                sx, sy, sz, det = _solve(g, ex, ey, ez)
-                if det > 0.02:
-                    ex, ey, ez = sx, sy, sz
+            sx, sy, sz, det = _solve(g, ex, ey, ez)
+            if det > 0.02:
+                ex, ey, ez = sx, sy, sz
             x, y, z = x + damping * ex, y + damping * ey, z + damping * ez
         worst = max(worst, least)
         out[i, 0], out[i, 1], out[i, 2] = best[0], best[1], best[2]

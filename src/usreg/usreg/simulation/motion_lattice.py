@@ -63,9 +63,9 @@ def build_lattices(body: Body, config: BreathingConfig, seed: int) -> Iterator[L
     organs = tuple(name for name, parts in ORGANS.items() if any(values[VALUE[p]] for p in parts))
     if not organs:
         raise ConfigError(f"the body has none of the organs {list(ORGANS)}: nothing in it breathes")
-    corners = body.labels.grid.corners_ct.numpy()
-    origin = corners.min(0) - 2 * STEP_MM
-    shape = tuple(int(n) for n in np.ceil((corners.max(0) + 2 * STEP_MM - origin) / STEP_MM)[::-1] + 1)
+    low, high = _extent(body, labels)
+    origin = low - 2 * STEP_MM
+    shape = tuple(int(n) for n in np.ceil((high + 2 * STEP_MM - origin) / STEP_MM)[::-1] + 1)
     core, centroids = _cores(body, labels, organs, origin, shape)
     shares, follow = _shares(core, len(organs))
     near, waves = _node_labels(body, labels, origin, shape), _waves(origin, shape, seed)
@@ -75,6 +75,16 @@ def build_lattices(body: Body, config: BreathingConfig, seed: int) -> Iterator[L
         weights = np.concatenate([shares, across[..., None], along[..., None]], -1).astype(np.float32)
         bend = (along[..., None] * waves).astype(np.float32)
         yield Lattice(origin, STEP_MM, organs, centroids, weights, bend, _cells(weights))
+
+
+def _extent(body: Body, labels: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Lowest and highest corner (3,) of a box around everything labelled, mm."""
+    matrix = body.labels.grid.ct_T_index.numpy()
+    coarse = 3
+    index = np.argwhere(labels[::coarse, ::coarse, ::coarse] != VALUE["outside"])[:, ::-1] * coarse
+    points = index @ matrix[:3, :3].T + matrix[:3, 3]
+    reach = coarse * np.abs(matrix[:3, :3]).sum(1)
+    return points.min(0) - reach, points.max(0) + reach
 
 
 def _cores(

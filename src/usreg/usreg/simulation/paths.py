@@ -19,11 +19,12 @@ from ..errors import ConfigError, NoOverlapError
 from .body.types import Body
 from .motor import Motor
 from .skin import Skin, find_skin
-from .windows import Window, costal_margin, find_windows, poses_at
+from .windows import Sight, Window, costal_margin, find_windows, poses_at
 
 Places = NDArray[np.float64]  # (N, 5), see windows.Window
 TREMOR_HZ = (0.15, 0.4, 0.7, 1.1, 4.5, 6.0, 8.0)  # hand and physiological tremor
 RIPPLE_HZ = (0.23, 0.6, 1.3)
+SMALLEST = 0.3  # a sweep is not made smaller than this share before another one is left out
 REST_S = 0.4  # both ends of a path are still for this long: an arm starts and stops from rest
 
 
@@ -122,8 +123,8 @@ class ScanPath:
 def phantom_path(body: Body, duration_s: float, config: PathConfig | None = None, seed: int = 0) -> ScanPath:
     """Subcostal, intercostal and epigastric sweeps one after another, without lifting the probe.
 
-    Where the time is too short for all of them the last ones are left out, then the remaining one gets smaller; where
-    it is ample they are repeated.
+    Where the time is too short for all of them they get smaller, then the last ones are left out; where it is ample they
+    are repeated.
 
     Raises:
         ConfigError: no time. NoOverlapError: the liver is seen from nowhere.
@@ -151,7 +152,7 @@ def volunteer_path(
                           f"return {config.settle_s} s; ask for more or lower sweep_s")  # fmt: skip
     skin = find_skin(body.labels)
     windows = find_windows(body, skin)
-    best = max(windows, key=lambda w: w.liver_share)
+    best = _widest(windows, body, skin, motor, config)
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, 23))))
     roam = [("sweep", np.array([best.place]))] + _roam(windows, best, skin, duration_s - start_s, config, rng)
     plan = _fitted(skin, roam, max(duration_s - start_s, 1e-3), config, cut=True)
@@ -171,6 +172,15 @@ def volunteer_path(
         (n, a + start_s, b + start_s) for n, a, b in free.windows if n != "sweep"
     ]
     return ScanPath(duration_s, tuple(names), hand, indentation, config.stiffness_n_mm, motor, position, (0.0, start_s))
+
+
+def _widest(windows: tuple[Window, ...], body: Body, skin: Skin, motor: Motor, config: PathConfig) -> Window:
+    """The window from which a sweep of the motor sees most of the liver."""
+    sight, reach = Sight(body), motor.from_span(config.motor_span)
+    moved = motor.moved(np.linspace(-reach, reach, 9))
+    depth = config.force_n / config.stiffness_n_mm
+    seen = [sight.liver_share(poses_at(skin, np.array([w.place]), depth) @ moved).mean() for w in windows]
+    return windows[int(np.argmax(seen))]
 
 
 def _check_duration(duration_s: float) -> None:
@@ -229,8 +239,11 @@ def _fitted(
             )
     time = max(seconds - 2 * REST_S, 0.2 * seconds)
     kept = list(sweeps)
-    while len(kept) > 1 + cut and _needs_s(skin, kept, config) > time:
+    while len(kept) > 1 + cut and _needs_s(skin, kept if cut else _scaled(kept, SMALLEST), config) > time:
         kept.pop()
+    for share in np.arange(1.0, SMALLEST, -0.05) if not cut else ():
+        if _needs_s(skin, kept, config) > time:
+            kept = _scaled(sweeps[: len(kept)], float(share))
     if not cut and len(kept) == len(sweeps):
         once = kept
         while _needs_s(skin, kept + once, config) < 0.7 * time:
@@ -243,6 +256,11 @@ def _fitted(
         share *= 0.85
         kept[-1] = (last, centre + share * (places - centre))
     return kept
+
+
+def _scaled(sweeps: list[tuple[str, Places]], share: float) -> list[tuple[str, Places]]:
+    """Smaller sweeps about their best places, which come last in each."""
+    return [(name, places[-1] + share * (places - places[-1])) for name, places in sweeps]
 
 
 def _needs_s(skin: Skin, sweeps: list[tuple[str, Places]], config: PathConfig) -> float:

@@ -80,7 +80,7 @@ def sample_times(duration_s: float, hz: float) -> NDArray[np.float64]:
     """
     if not duration_s > 0:
         raise ConfigError(f"a path of {duration_s} s is none: ask for more than zero seconds")
-    return np.asarray(np.rint(np.arange(int(duration_s * hz + 1e-9) + 1) * 1e9 / hz) * 1e-9)
+    return np.asarray(np.rint(np.arange(int(duration_s * hz + 1e-9) + 1) * 1e9 / hz) / 1e9)
 
 
 def solve_path(

@@ -123,7 +123,7 @@ def _candidates(body: Body, skin: Skin) -> dict[str, NDArray[np.float64]]:
     low, high = np.percentile(liver[:, 2], [1, 99])
     margin = costal_margin(body, skin)
     tilts = rad([0.0, 12.0, 24.0, 36.0, 46.0])
-    angles = rad(np.arange(-65.0, -14.0, 5.0))
+    angles = rad(np.arange(-65.0, -24.0, 5.0))
     below = [(a, np.interp(a, margin[:, 0], margin[:, 1]) - drop) for a in angles for drop in (14.0, 22.0, 32.0, 44.0)]
     subcostal = [(a, z, t, c, 0.0) for a, z in below for t in rad([0.0, 20.0, 40.0]) for c in tilts]
     intercostal = [
