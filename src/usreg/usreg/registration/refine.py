@@ -17,11 +17,13 @@ from ..geometry.grid import VoxelGrid
 from ..geometry.plane import PlaneGrid
 from ..geometry.sector import full_rectangle
 from . import covariance as cov
+from .contrast import flat_frame, flat_volume
 from .gate import GateConfig, refusal
 from .levenberg import LevenbergConfig
 from .maximise import Climbed, climb_compiled
 from .noise import frame_noise
 from .pyramid import VolumeLevel, volume_level
+from .region import within
 from .scene import Scene, build_scene
 from .search import common_scores, promising
 from .spread import SpreadConfig
@@ -50,6 +52,9 @@ class RefineConfig:
         structure_level: the level at which speckle counts as smoothed away, 0 = the coarsest; its NCC goes to the gate.
         channel: of the volume.
         min_overlap: share of the sector's samples that must lie inside known voxels to begin at all.
+        contrast_mm: standard deviation of the window within which brightness and contrast of frames and volume are made
+            alike before they are compared; 0: they are compared as they are.
+        structures: names of labels of the volume: only voxels within `margin_mm` of them count; none: all voxels do.
     """
 
     levels: tuple[LevelConfig, ...] = (
@@ -61,6 +66,9 @@ class RefineConfig:
     structure_level: int = 1
     channel: int = 0
     min_overlap: float = 0.4
+    contrast_mm: float = 0.0
+    structures: tuple[str, ...] = ()
+    margin_mm: float = 3.0
     levenberg: LevenbergConfig = field(default_factory=LevenbergConfig)
     spread: SpreadConfig = field(default_factory=SpreadConfig)
     gate: GateConfig = field(default_factory=GateConfig)
@@ -70,6 +78,8 @@ class RefineConfig:
             raise ConfigError(f"'levels' must go from coarse to fine, got {self.levels}")
         check_range("structure_level", self.structure_level, 0, len(self.levels) - 1)
         check_range("min_overlap", self.min_overlap, 0.0, 1.0)
+        check_range("contrast_mm", self.contrast_mm, 0.0, 100.0)
+        check_range("margin_mm", self.margin_mm, 0.0, 100.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,14 +131,23 @@ class Refine:
         if self._prepared is None or self._prepared[0] is not volume:
             if not 0 <= self.config.channel < volume.data.shape[0]:
                 raise ShapeError(f"channel {self.config.channel} of a volume with {volume.data.shape[0]} channels")
-            levels = [volume_level(volume, lv.sigma_mm, self.config.channel) for lv in self.config.levels]
+            seen, channel = self._seen(volume), 0 if self.config.contrast_mm > 0 else self.config.channel
+            levels = [volume_level(seen, lv.sigma_mm, channel) for lv in self.config.levels]
             self._prepared = (volume, levels)
         return self._prepared[1]
+
+    def _seen(self, volume: Volume) -> Volume:
+        """What of the volume is compared, and how bright it is."""
+        c = self.config
+        flat = flat_volume(volume, c.contrast_mm, c.channel) if c.contrast_mm > 0 else volume
+        return within(flat, c.structures, c.margin_mm) if c.structures else flat
 
     def _scene(self, problem: Problem) -> Scene:
         if isinstance(problem.fixed, Volume) or not problem.fixed:
             raise ShapeError("the refinement needs one or several tracked frames as 'fixed'")
-        return build_scene(problem.fixed, self._levels(problem.moving), [lv.step_mm for lv in self.config.levels])
+        width = self.config.contrast_mm
+        frames = tuple(flat_frame(f, width) for f in problem.fixed) if width > 0 else problem.fixed
+        return build_scene(frames, self._levels(problem.moving), [lv.step_mm for lv in self.config.levels])
 
     def _maximise(self, scene: Scene, level: int, starts: Tensor) -> Climbed:
         config, volume, frames = self.config, scene.volumes[level], scene.views[level]
