@@ -123,9 +123,8 @@ def test_bone_and_gas_shadow(value) -> None:
     labels[(np.hypot(x, y - 20) < 6)] = value
     scanner = Scanner(volume(labels, grid), TABLE, PROBES["linear"], replace(QUIET, reverberation=0.12), 0)
     envelope = scanner.envelope(pose(scanner.geometry))
-    lateral, depth = scanner.lines.coordinates - 18.0, scanner.lines.depths_mm
-    behind = envelope[np.abs(lateral) < 3][:, depth > 32]
-    beside = envelope[np.abs(lateral) > 12][:, depth > 32]
+    lateral, depth = np.abs(scanner.lines.coordinates - 18.0), scanner.lines.depths_mm
+    behind, beside = (envelope[part][:, depth > 32] for part in (lateral < 3, lateral > 12))
     assert 20 * math.log10(beside.mean() / behind.mean()) >= 20.0
 
 

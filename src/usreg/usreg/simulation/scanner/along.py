@@ -57,55 +57,59 @@ class LineEchoes:
 
 
 @njit()
+def on_plane(plane, row, column, out):
+    """Point of the table of the plane at fractional places, bilinear."""
+    i, j = min(int(row), plane.shape[0] - 2), min(int(column), plane.shape[1] - 2)
+    fr, fc = row - i, column - j
+    for axis in range(3):
+        top = plane[i, j, axis] * (1 - fc) + plane[i, j + 1, axis] * fc
+        low = plane[i + 1, j, axis] * (1 - fc) + plane[i + 1, j + 1, axis] * fc
+        out[axis] = top * (1 - fr) + low * fr
+
+
+@njit()
+def tissue_at(x, y, z, index_T_ct, labels, attenuation, log_impedance):
+    """Trilinear attenuation, log impedance and share of label 0 at a point; beyond the volume as label 0."""
+    m = index_T_ct
+    vi = m[0, 0] * x + m[0, 1] * y + m[0, 2] * z + m[0, 3]
+    vj = m[1, 0] * x + m[1, 1] * y + m[1, 2] * z + m[1, 3]
+    vk = m[2, 0] * x + m[2, 1] * y + m[2, 2] * z + m[2, 3]
+    i0, j0, k0 = math.floor(vi), math.floor(vj), math.floor(vk)
+    fi, fj, fk = vi - i0, vj - j0, vk - k0
+    loss, impedance, air = 0.0, 0.0, 0.0
+    for n in range(8):
+        di, dj, dk = n & 1, (n >> 1) & 1, n >> 2
+        w = (fi if di else 1 - fi) * (fj if dj else 1 - fj) * (fk if dk else 1 - fk)
+        i, j, k = i0 + di, j0 + dj, k0 + dk
+        label = 0
+        if 0 <= i < labels.shape[2] and 0 <= j < labels.shape[1] and 0 <= k < labels.shape[0]:
+            label = labels[k, j, i]
+        loss += w * attenuation[label]
+        impedance += w * log_impedance[label]
+        air += w if label == 0 else 0.0
+    return loss, impedance, air
+
+
+@njit()
 def sample_lines(plane, normal, rows, lines, index_T_ct, labels, attenuation, log_impedance):
-    """Trilinear tissue values along the lines; beyond the volume as label 0.
+    """Tissue values along the lines.
 
     Returns:
         attenuation (rows, lines), log impedance (3, rows, lines), outside (rows, lines) bool.
     """
-    along, across = plane.shape[0], plane.shape[1]
-    loss = np.zeros((rows, lines), np.float32)
-    z = np.zeros((3, rows, lines), np.float32)
-    outside = np.zeros((rows, lines), np.bool_)
+    loss, z = np.zeros((rows, lines), np.float32), np.zeros((3, rows, lines), np.float32)
+    outside, p = np.zeros((rows, lines), np.bool_), np.empty(3)
+    per_row, per_line = (plane.shape[0] - 1) / max(rows - 1, 1), (plane.shape[1] - 1) / max(lines - 1, 1)
     for r in range(rows):
-        fr = r * (along - 1) / max(rows - 1, 1)
-        i = min(int(fr), along - 2)
-        fr -= i
         for c in range(lines):
-            fc = c * (across - 1) / max(lines - 1, 1)
-            j = min(int(fc), across - 2)
-            fc -= j
-            p0, p1, p2 = 0.0, 0.0, 0.0
-            for a in range(2):
-                for b in range(2):
-                    w = (fr if a else 1 - fr) * (fc if b else 1 - fc)
-                    p0 += w * plane[i + a, j + b, 0]
-                    p1 += w * plane[i + a, j + b, 1]
-                    p2 += w * plane[i + a, j + b, 2]
+            on_plane(plane, r * per_row, c * per_line, p)
             for layer in range(3):
                 s = (layer - 1) * LAYER_MM
-                x, y, t = p0 + s * normal[0], p1 + s * normal[1], p2 + s * normal[2]
-                vi = index_T_ct[0, 0] * x + index_T_ct[0, 1] * y + index_T_ct[0, 2] * t + index_T_ct[0, 3]
-                vj = index_T_ct[1, 0] * x + index_T_ct[1, 1] * y + index_T_ct[1, 2] * t + index_T_ct[1, 3]
-                vk = index_T_ct[2, 0] * x + index_T_ct[2, 1] * y + index_T_ct[2, 2] * t + index_T_ct[2, 3]
-                i0, j0, k0 = math.floor(vi), math.floor(vj), math.floor(vk)
-                fi, fj, fk = vi - i0, vj - j0, vk - k0
-                total_a, total_z, air = 0.0, 0.0, 0.0
-                for n in range(8):
-                    di, dj, dk = n & 1, (n >> 1) & 1, n >> 2
-                    w = (fi if di else 1 - fi) * (fj if dj else 1 - fj) * (fk if dk else 1 - fk)
-                    ii, jj, kk = i0 + di, j0 + dj, k0 + dk
-                    label = 0
-                    if 0 <= ii < labels.shape[2] and 0 <= jj < labels.shape[1] and 0 <= kk < labels.shape[0]:
-                        label = labels[kk, jj, ii]
-                    total_z += w * log_impedance[label]
-                    if layer == 1:
-                        total_a += w * attenuation[label]
-                        air += w if label == 0 else 0.0
-                z[layer, r, c] = total_z
+                x, y, t = p[0] + s * normal[0], p[1] + s * normal[1], p[2] + s * normal[2]
+                a, b, air = tissue_at(x, y, t, index_T_ct, labels, attenuation, log_impedance)
+                z[layer, r, c] = b
                 if layer == 1:
-                    loss[r, c] = total_a
-                    outside[r, c] = air > 0.5
+                    loss[r, c], outside[r, c] = a, air > 0.5
     return loss, z, outside
 
 

@@ -24,7 +24,7 @@ from .config import ScannerConfig
 from .display import detect, gain_over_depth_db, graphics, grey, picture
 from .draws import draw_device, draw_tissues, label_columns
 from .lines import conversion, scan_lines
-from .scatter import gather
+from .scatter import Points, Pulse, Space, Tissue, View, gather
 from .tile import CELL_MM, draw_tile
 from .warp import Moving, Skin, Warp, lambert, make_warp
 
@@ -155,17 +155,30 @@ class Scanner:
         points = warp.plane.reshape(-1, 3)
         low = np.floor((points.min(0) - reach - 6 - tile.origin_mm) / CELL_MM).astype(np.int64)
         high = np.ceil((points.max(0) + reach + 6 - tile.origin_mm) / CELL_MM).astype(np.int64)
-        where = np.array([lines.fan, *lines.centre_mm, lines.near_mm, lines.first, lines.step, lines.count], np.float64)
+        image_T_bed = np.ascontiguousarray(se3.inverse(bed_T_image).numpy()[:3])
         gather(
-            tile.position, tile.strength, tile.sign, tile.rank, tile.origin_mm, warp.nodes, warp.corner_mm, low, high,
-            np.ascontiguousarray(se3.inverse(bed_T_image).numpy()[:3]), self._index_T_ct, self._labels,
-            columns["amplitude"], columns["share"], columns["spread"], where, lines.sample_mm,
-            warp.press_mm, lambert(), beam.elevation_mm, beam.bend_per_mm, beam.keep, FADE, REACH_SIGMA,
-            4 * math.pi / self.config.wavelength_mm, field, PAD,
+            Points(tile.position, tile.strength, tile.sign, tile.rank, tile.origin_mm),
+            Tissue(self._labels, columns["amplitude"], columns["share"], columns["spread"]),
+            Space(image_T_bed, self._index_T_ct, warp.nodes, warp.corner_mm),
+            self._view(warp), self._pulse_numbers(), low, high, field,
         )  # fmt: skip
         field *= np.pad(self._rows(transmission), ((0, 0), (PAD, PAD)), mode="edge")
         field /= np.float32(math.sqrt(self.config.scatterers_mm3))
         return np.asarray(convolve(field, beam.axial, beam.lateral, PAD))
+
+    def _view(self, warp: Warp) -> View:
+        lines = self.lines
+        (x, y), most = lines.centre_mm, float(warp.press_mm.max())
+        last_mm = (lines.samples - 1) * lines.sample_mm
+        return View(
+            lines.fan, float(x), float(y), float(lines.near_mm), lines.first, lines.step, lines.count, PAD,
+            lines.sample_mm, last_mm, warp.press_mm, most, lambert(),
+        )  # fmt: skip
+
+    def _pulse_numbers(self) -> Pulse:
+        beam, wave_number = self._beam, 4 * math.pi / self.config.wavelength_mm
+        reach_mm = REACH_SIGMA * float(beam.elevation_mm.max())
+        return Pulse(beam.elevation_mm, beam.bend_per_mm, beam.keep, FADE, REACH_SIGMA, reach_mm, wave_number)
 
     def _rows(self, values: Image) -> Image:
         """From the steps of the tissue to the samples of a line, linear."""
@@ -211,7 +224,8 @@ def _label_array(volume: Volume) -> NDArray[np.uint8]:
 
 def _check_values(labels: NDArray[np.uint8], rows: NDArray[np.int64]) -> None:
     """Raise unless every value in the volume has a tissue."""
-    present = np.flatnonzero(np.bincount(labels.ravel(), minlength=1))
-    unknown = [int(v) for v in present if v >= rows.size or rows[v] < 0]
+    present = np.zeros(256, dtype=bool)
+    present[labels.ravel()] = True
+    unknown = [int(v) for v in np.flatnonzero(present) if v >= rows.size or rows[v] < 0]
     if unknown:
         raise ConfigError(f"labels {unknown} have no name, so no tissue is known for them: add them to label_names")
