@@ -85,8 +85,14 @@ def test_smooth_has_flat_ends() -> None:
 
 @pytest.mark.parametrize(
     "values",
-    [{"si_mm": 60.0}, {"period_s": 0.0}, {"ap_share": math.nan}, {"holds_s": ((5.0, 5.0),)}, {"holds_s": ((5.0, math.inf),)}],
-)  # fmt: skip
+    [
+        {"si_mm": 60.0},
+        {"period_s": 0.0},
+        {"ap_share": math.nan},
+        {"holds_s": ((5.0, 5.0),)},
+        {"holds_s": ((5.0, math.inf),)},
+    ],
+)
 def test_what_no_patient_does_is_refused(values: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         BreathingConfig(**values)  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ from usreg.simulation.robot import JointTrack, RobotConfig, follow_path, sample_
 
 
 def lying(x: float, y: float, z: float) -> Tensor:
-    """world_T_bed of a body on its back, head towards the world's y, its left away from an arm at the world's origin."""
+    """world_T_bed of a body on its back, head towards the world's y, its right side towards the arm."""
     turn = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]], dtype=torch.float64)
     return se3.from_parts(turn, torch.tensor([x, y, z], dtype=torch.float64))
 

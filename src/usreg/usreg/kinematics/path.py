@@ -54,7 +54,7 @@ def inverse_path(
 
     Args:
         start: (n,), near the solution of the first pose.
-        given: (N, n), finite where a joint's position is not to be solved for (a brake, a motor with a plan of its own).
+        given: (N, n), finite where a joint's position is not to be solved for (a motor with a plan of its own).
 
     Raises:
         KinematicsError: a pose is out of reach, or takes a joint beyond its limits of position or velocity; the message
@@ -71,8 +71,8 @@ def inverse_path(
     q = np.empty((len(stamps_s), chain.count))
     fixed = np.full_like(q, np.nan) if given is None else given
     at, reason, joint, left = follow_poses(
-        *kernel_terms(chain), np.ascontiguousarray(base_T_flange), stamps_s, chain._checked(start).numpy().copy(), fixed,
-        low + margin, high - margin, config.speed_share * speed, middle, span, config.centring_per_s,
+        *kernel_terms(chain), np.ascontiguousarray(base_T_flange), stamps_s, chain._checked(start).numpy().copy(),
+        fixed, low + margin, high - margin, config.speed_share * speed, middle, span, config.centring_per_s,
         config.max_iterations, config.tolerance_mm, config.tolerance_rad, config.length_mm, q,
     )  # fmt: skip
     if reason:
@@ -80,7 +80,7 @@ def inverse_path(
     return torch.from_numpy(q)
 
 
-def kernel_terms(chain: Chain) -> tuple[NDArray[Any], ...]:
+def kernel_terms(chain: Chain) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Origins and tails (n, 4, 4), axes (n, 3), which joints slide (n,), tip (4, 4), as the kernels take them."""
     tails = (
         torch.eye(4, dtype=torch.float64).repeat(chain.count, 1, 1) if chain.links_tail is None else chain.links_tail
@@ -94,14 +94,20 @@ def _error(
     config: PathIkConfig,
 ) -> KinematicsError:  # fmt: skip
     name, when = chain.joint_names[joint], f"at {stamps_s[at]:.3f} s"
+    remain = f"{left:.2f} mm remain"
     if reason == 1:
-        return KinematicsError(f"the path is out of reach {when}: {left:.2f} mm remain, joint '{name}' is nearest to its limit: "
-                               "move the arm's foot or the bed, or choose another path")  # fmt: skip
+        return KinematicsError(
+            f"the path is out of reach {when}: {remain}, joint '{name}' is nearest to its limit: "
+            "move the arm's foot or the bed, or choose another path"
+        )
     if reason == 2:
-        return KinematicsError(f"the path takes joint '{name}' to its position limit {when} ({left:.2f} mm remain): move the "
-                               "arm's foot or the bed, turn the probe in its holder, or choose another path")  # fmt: skip
+        return KinematicsError(
+            f"the path takes joint '{name}' to its position limit {when} ({remain}): move the arm's foot or the bed, "
+            "turn the probe in its holder, or choose another path"
+        )
     needed = abs(q[at, joint] - q[at - 1, joint]) / (stamps_s[at] - stamps_s[at - 1])
-    limit = chain.limits.velocity[joint]
-    return KinematicsError(f"the path needs {needed:.3f} per second of joint '{name}' {when}, {config.speed_share:.0%} of its "
-                           f"limit {limit:.3f} are allowed: give the path more time, or move the arm's foot away from "
-                           "where it is stretched")  # fmt: skip
+    return KinematicsError(
+        f"the path needs {needed:.3f} per second of joint '{name}' {when}, {config.speed_share:.0%} of its limit "
+        f"{chain.limits.velocity[joint]:.3f} are allowed: give the path more time, or move the arm's foot away from "
+        "where it is stretched"
+    )

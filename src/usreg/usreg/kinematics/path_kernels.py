@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Forward kinematics, Jacobian and damped least squares for one arm, pose after pose; compiled.
 
-The same numbers as `Chain.forward` and `Chain.jacobian` (a test compares them). The 6x6 system is solved here and not by LAPACK,
-so that the last digit does not depend on the machine's library.
+The same numbers as `Chain.forward` and `Chain.jacobian` (a test compares them). The 6x6 system is solved here, not by
+LAPACK, so that the last digit does not depend on the machine's library.
 """
 
 from __future__ import annotations

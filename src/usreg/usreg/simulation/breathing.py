@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """How deep a patient has breathed in at any time: cos^4 or irregular cycles, holds and coughs.
 
-The level is a number: 0 at the end of expiration, 1 at the end of an average inspiration. It follows from the time and the
-seed alone, at any time and in any order.
+The level is a number: 0 at the end of expiration, 1 at the end of an average inspiration. It follows from the time and
+the seed alone, at any time and in any order.
 
-Sources: Lujan et al. 1999 (cos^2n, more time at expiration); Vedam et al. 2003 and Seppenwoolde et al. 2002 (cycles differ in
-length and depth, hysteresis of 1-5 mm); Keall et al. 2006, AAPM TG-76 (tables of organ motion, periods).
+Sources: Lujan et al. 1999 (cos^2n, more time at expiration); Vedam et al. 2003 and Seppenwoolde et al. 2002 (cycles
+differ in length and depth, hysteresis of 1-5 mm); Keall et al. 2006, AAPM TG-76 (tables of organ motion, periods).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class BreathingConfig:
         waveform: "cos4" equal cycles, "irregular" each with its own length and depth.
         period_s: mean length of a cycle (adults at rest 3-6 s). si_mm: way of the liver towards the feet, 5-25 mm
             (Clifford 2002; Rohlfing 2004: 12-26 mm; Shimizu 1999: 21 mm; TG-76: 5-40 mm).
-        ap_share, lr_share: way towards the front and to the side as shares of si_mm (Rohlfing 2004: 1-12 mm and 1-3 mm).
+        ap_share, lr_share: way towards the front and to the side, shares of si_mm (Rohlfing 2004: 1-12 mm and 1-3 mm).
         rotation_deg: largest turn of an organ about its centroid.
         lag_s: the way towards the front follows that towards the feet by this much: a loop, not a line.
         inspiration_share: part of a cycle until the deepest point. dwell_share: part of it at rest.

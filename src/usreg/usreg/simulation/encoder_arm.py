@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A counterbalanced arm with encoders in passive joints, led by a hand or held by its brake, and a motor that moves the probe."""
+"""A counterbalanced arm with encoders, led by a hand or held by its brake, and a motor that moves the probe."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class EncoderConfig:
         bits: counts per turn are 2^bits. slide_step_mm: of a count of a prismatic joint.
         bias_deg, slide_bias_mm: standard deviation of each joint's constant offset.
         backlash_deg, slide_backlash_mm: play between joint and encoder, full width.
-        joint_hz: rate of joint states. jitter_s: half width of the draw around even times. offset_s: what the arm's clock
-            is ahead; drift_ppm: how much faster it runs.
+        joint_hz: rate of joint states. jitter_s: half width of the draw around even times. offset_s: what the arm's
+            clock is ahead; drift_ppm: how much faster it runs.
     """
 
     bits: int = 16

@@ -22,9 +22,9 @@ from .breathing import Breathing, BreathingConfig
 from .motion_kernels import MIXED, determinants, displace_many, move_nodes, undo
 from .motion_lattice import DEEPEST, RISEN, SHALLOWEST, Lattice, build_lattices
 
-# Organ -> its way down, its way to the front and its turn, relative to the liver's (TG-76, tables 1 and 2: kidneys and
-# spleen move nearly as far as the liver, and less to the front); the axis it turns about. Those that touch the liver are
-# tied closer to it than in the tables (0.8): between them lies less than a cell of the lattice, which cannot be squeezed.
+# Organ -> its way down, its way to the front and its turn, relative to the liver's; the axis it turns about. TG-76 has
+# 0.7 to 1 for kidneys and pancreas; those that touch the liver are tied to it more closely here, since between them
+# lies less than a cell of the lattice, which cannot be squeezed.
 ORGAN_SHARES = {
     "liver": (1.0, 1.0, 1.0, (0.9, 0.3, 0.3)),
     "kidney_right": (0.96, 0.8, 0.9, (0.9, 0.2, 0.4)),
@@ -34,7 +34,7 @@ ORGAN_SHARES = {
 }
 SHARE_SPREAD = 0.015  # of an organ's share from patient to patient
 LEAST_DETERMINANT = 0.22  # of 1 + grad u, at the levels that a session may come to
-State = tuple[Any, ...]  # what the kernels take after the points
+State = tuple[NDArray[Any], float, NDArray[Any], NDArray[Any], NDArray[Any]]  # what the kernels take after the points
 RESIDUAL_MM = 0.01  # |reference + u(reference) - point| that the inverse reaches
 
 
@@ -131,9 +131,6 @@ class BreathingMotion:
         """
         if organ not in self.lattice.organs:
             raise ConfigError(f"the body has no organ '{organ}' that breathes; it has {list(self.lattice.organs)}")
-        centre = torch.from_numpy(self.lattice.centroids[self.lattice.organs.index(organ)])
-        c, (down, front, turn, axis) = self.config, ORGAN_SHARES[organ]
-        spread = self._spread[organ]
         now, later = self.breathing.level(t_s), self.breathing.level(t_s - self.config.lag_s)
         return self._at_levels(organ, self.lattice.centroids[self.lattice.organs.index(organ)], now, later)
 
@@ -150,7 +147,7 @@ class BreathingMotion:
         return se3.translation(centre) @ moved @ se3.translation(-centre)
 
     def jacobian_determinant(self, t_s: float) -> NDArray[np.float64]:
-        """det(1 + grad u) (N,) at the middles of all cells that are not rigid: where it is not above zero the body folds."""
+        """det(1 + grad u) (N,) at the middles of all cells that are not rigid; below zero the body would fold."""
         return determinant(self.lattice.mixed_cells(), self._state(t_s))
 
     def _state(self, t_s: float) -> State:

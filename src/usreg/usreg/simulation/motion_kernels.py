@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Displacement of points on a lattice whose nodes blend rigid motions, and its inverse; compiled.
 
-Arrays: weights (Z, Y, X, K + 2) float32: K shares of the organs, then how much of their motion across the wall (x, y) and along
-it (z) a node takes over; bend (Z, Y, X, 3) float32: the shape of the deformation; nodes (Z, Y, X, 3) float32: u at one time;
-cells (Z, Y, X) int8: MIXED, STILL, or the organ whose motion fills the cell; moves (K, 3, 4): M with u = M (p, 1).
+Arrays: weights (Z, Y, X, K + 2) float32: K shares of the organs, then how much of their motion across the wall (x, y)
+and along it (z) a node takes over; bend (Z, Y, X, 3) float32: the shape of the deformation; nodes (Z, Y, X, 3) float32:
+u at one time; cells (Z, Y, X) int8: MIXED, STILL, or the organ whose motion fills the cell; moves (K, 3, 4): M with
+u = M (p, 1).
 """
 
 from __future__ import annotations
@@ -130,8 +131,8 @@ def undo(
 ) -> float:  # fmt: skip
     """Reference points of points (N, 3) into `out`; the largest residual that is left, mm.
 
-    Newton's iteration on p + u(p) = point, damped where it does not come closer. (The fixed point p <- point - u(p) circles
-    where the shear along the wall is steep.)
+    Newton's iteration on p + u(p) = point, damped where it does not come closer. (The fixed point p <- point - u(p)
+    circles where the shear along the wall is steep.)
     """
     worst = 0.0
     best, g = np.empty(3), np.zeros((3, 3))

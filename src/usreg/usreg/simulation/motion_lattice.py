@@ -22,7 +22,7 @@ STEP_MM = 4.0
 FOLLOW_MM = 90.0  # viscera follow an organ up to this distance; short enough to end above the pelvis
 SLIDE_MM = 8.0  # least depth of the wall in which the motion towards the feet ends
 DEEPEST, RISEN, SHALLOWEST = 1.4, -0.15, -0.6  # levels of a deep breath, of drift at rest, of a cough: none may fold
-# Loss of length of tissue ahead of an organ, and depth of the wall that slides as a share of si_mm: from local to gentle.
+# Loss of length of tissue ahead of an organ, and depth of the wall that slides as a share of si_mm; local to gentle.
 EASE = ((0.5, 0.6), (0.42, 0.6), (0.35, 0.7), (0.3, 0.85), (0.25, 1.0), (0.2, 1.2))
 TURN_LEVER_MM = 40.0
 BEND_MM = (120.0, 160.0, 200.0)  # wavelengths of the deformation
@@ -55,8 +55,11 @@ class Lattice:
 
 
 def build_lattices(body: Body, config: BreathingConfig, seed: int) -> Iterator[Lattice]:
-    """Lattices of a body in which tissue is squeezed less and less, the first being the most local; organs that the body
-    lacks are left out.
+    """Lattices of a body in which tissue is squeezed less and less, the first being the most local; organs that the
+    body lacks are left out.
+
+    Raises:
+        ConfigError: it has none of them.
     """
     labels = body.labels.data[0].numpy()
     values = np.bincount(labels.ravel(), minlength=256)
@@ -175,8 +178,8 @@ def _gates(
 
 
 def _eased(gates: list[NDArray[np.float64]], config: BreathingConfig, squeeze: float) -> list[NDArray[np.float64]]:
-    """Gates across and along the wall under which what lies ahead of an organ gives way early enough: along its way they
-    fall so slowly that tissue loses no more than `squeeze` of its length. A cough moves organs back beyond rest.
+    """Gates across and along the wall under which what lies ahead of an organ gives way early enough: along its way
+    they fall so slowly that tissue loses no more than `squeeze` of its length. A cough moves organs back beyond rest.
     """
     across, along = (gate.copy() for gate in gates)
     turn = math.radians(config.rotation_deg) * TURN_LEVER_MM

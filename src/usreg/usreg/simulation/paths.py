@@ -123,8 +123,8 @@ class ScanPath:
 def phantom_path(body: Body, duration_s: float, config: PathConfig | None = None, seed: int = 0) -> ScanPath:
     """Subcostal, intercostal and epigastric sweeps one after another, without lifting the probe.
 
-    Where the time is too short for all of them they get smaller, then the last ones are left out; where it is ample they
-    are repeated.
+    Where the time is too short for all of them they get smaller, then the last ones are left out; where it is ample
+    they are repeated.
 
     Raises:
         ConfigError: no time. NoOverlapError: the liver is seen from nowhere.
@@ -148,8 +148,8 @@ def volunteer_path(
     _check_duration(duration_s)
     start_s = config.sweep_s + config.settle_s
     if duration_s < start_s:
-        raise ConfigError(f"{duration_s} s are too short for a volunteer: the sweep takes {config.sweep_s} s and the motor's "
-                          f"return {config.settle_s} s; ask for more or lower sweep_s")  # fmt: skip
+        raise ConfigError(f"{duration_s} s are too short for a volunteer: the sweep takes {config.sweep_s} s and the "
+                          f"motor's return {config.settle_s} s; ask for more or lower sweep_s")  # fmt: skip
     skin = find_skin(body.labels)
     windows = find_windows(body, skin)
     best = _widest(windows, body, skin, motor, config)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A robot, or a hand that holds a passive arm, takes the probe along a path: joints over time within the arm's limits."""
+"""A robot, or a hand that leads a passive arm, takes the probe along a path: joints over time within limits."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ HEIGHT_STEP_MM = 3.0
 
 @dataclass(frozen=True, eq=False)
 class Skin:
-    """Surface p(angle, z) = axis + radius(angle, z) (sin angle, -cos angle): angle 0 is the front, positive the patient's left.
+    """Surface p(angle, z) = axis + radius(angle, z) (sin angle, -cos angle): 0 is the front, positive the left.
 
     Args:
         axis_mm: (2,) x and y of the axis in `ct`. z_range_mm: lowest and highest z that is known.
@@ -100,8 +100,8 @@ class Skin:
     def _check(self, z_mm: Any) -> None:
         low, high = self.z_range_mm
         if np.min(z_mm) < low - 1e-6 or np.max(z_mm) > high + 1e-6:
-            raise NoOverlapError(f"z = {np.min(z_mm):.1f} to {np.max(z_mm):.1f} mm lies outside the body, whose skin is known from "
-                                 f"{low:.1f} to {high:.1f} mm")  # fmt: skip
+            raise NoOverlapError(f"z = {np.min(z_mm):.1f} to {np.max(z_mm):.1f} mm lies outside the body; its skin is "
+                                 f"known from {low:.1f} to {high:.1f} mm")  # fmt: skip
 
 
 def find_skin(labels: Volume) -> Skin:

@@ -26,8 +26,8 @@ class Window:
 
     Args:
         name: "subcostal", "intercostal" or "epigastric".
-        place: angle and z on the skin; turn of the marked side from the patient's right towards the head, about the normal;
-            tilt of the beam towards where the turned probe's y points; rock about y.
+        place: angle and z on the skin; turn of the marked side from the patient's right towards the head, about the
+            normal; tilt of the beam towards where the turned probe's y points; rock about y.
         liver_share: of a 56 degree, 110 mm image that is liver not behind bone, lung or gas.
     """
 
