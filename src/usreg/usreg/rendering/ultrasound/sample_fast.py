@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...compiled import njit
-from .sample import Samples
+from .sample import SHARP, Samples
 from .speckle import ScattererTile
 from .threads import in_threads
 from .tissue import LabelMap
@@ -38,10 +38,10 @@ def sample_fast(
     period, correlation = (0, 1.0) if tile is None else (tile.size, tile.correlation)
     place, at = index_T_image.detach().numpy(), tile_T_image.detach().numpy()
     where = points.float().numpy()
-    kinds, mixed = labels.kinds.numpy(), labels.mixed.numpy()
+    shares, mixed = labels.shares.numpy(), labels.mixed.numpy()
 
     def work(first: int, last: int) -> None:
-        _sample(kinds, mixed, rows, shift, field, period, np.float32(correlation), place, at, where, out, first, last)
+        _sample(shares, mixed, rows, shift, field, period, np.float32(correlation), place, at, where, out, first, last)
 
     in_threads(work, batch * count, 4096)
     result = torch.from_numpy(out).to(table)
@@ -51,15 +51,14 @@ def sample_fast(
 
 @njit(fastmath=False)
 def _sample(
-    kinds: Any, mixed: Any, rows: Any, shift: Any, field: Any, period: Any, correlation: Any,
+    shares: Any, mixed: Any, rows: Any, shift: Any, field: Any, period: Any, correlation: Any,
     index_T: Any, tile_T: Any, points: Any, out: Any, first: Any, last: Any,
 ) -> None:  # fmt: skip
-    depth, height, width = kinds.shape
+    depth, height, width = mixed.shape
     count = points.shape[0]
-    weights = np.zeros((3, 3), np.float32)
-    slopes = np.zeros((3, 3), np.float32)
-    found = np.zeros(27, np.int64)
-    share = np.zeros(27, np.float32)
+    found = np.zeros(24, np.int64)
+    share = np.zeros(24, np.float32)
+    change = np.zeros((24, 3), np.float32)
     for n in range(first, last):
         b, p = n // count, n % count
         m = index_T[b]
@@ -67,39 +66,18 @@ def _sample(
         u = m[0, 0] * x + m[0, 1] * y + m[0, 2] * z + m[0, 3]
         v = m[1, 0] * x + m[1, 1] * y + m[1, 2] * z + m[1, 3]
         w = m[2, 0] * x + m[2, 1] * y + m[2, 2] * z + m[2, 3]
-        i, j, k = int(np.rint(u)), int(np.rint(v)), int(np.rint(w))
-        ic, jc, kc = min(max(i, 0), width - 1), min(max(j, 0), height - 1), min(max(k, 0), depth - 1)
+        u, v, w = min(max(u, 0.0), width - 1.0), min(max(v, 0.0), height - 1.0), min(max(w, 0.0), depth - 1.0)
+        i, j, k = max(min(int(u), width - 2), 0), max(min(int(v), height - 2), 0), max(min(int(w), depth - 2), 0)
         many = 1
-        found[0], share[0] = kinds[kc, jc, ic], 1.0
-        if mixed[kc, jc, ic]:
-            for axis, f in enumerate((np.float32(u - i), np.float32(v - j), np.float32(w - k))):
-                weights[axis, 0], weights[axis, 1] = 0.5 * (0.5 - f) ** 2, 0.75 - f * f
-                weights[axis, 2] = 0.5 * (0.5 + f) ** 2
-                slopes[axis, 0], slopes[axis, 1], slopes[axis, 2] = f - 0.5, -2.0 * f, f + 0.5
-            many = 0
+        found[0], share[0] = shares[k, j, i, 0], 1.0
+        if mixed[k, j, i]:
+            many = _one_hot(
+                shares, i, j, k, np.float32(u - i), np.float32(v - j), np.float32(w - k), found, share, change
+            )
             gx = gy = gz = np.float32(0.0)
-            for c in range(3):
-                kk = min(max(k + c - 1, 0), depth - 1)
-                for d in range(3):
-                    jj = min(max(j + d - 1, 0), height - 1)
-                    yz, dy, dz = (
-                        weights[1, d] * weights[2, c],
-                        slopes[1, d] * weights[2, c],
-                        weights[1, d] * slopes[2, c],
-                    )
-                    for e in range(3):
-                        kind = kinds[kk, jj, min(max(i + e - 1, 0), width - 1)]
-                        value = rows[kind, 0]
-                        gx += slopes[0, e] * yz * value
-                        gy += weights[0, e] * dy * value
-                        gz += weights[0, e] * dz * value
-                        slot = 0
-                        while slot < many and found[slot] != kind:
-                            slot += 1
-                        if slot == many:
-                            found[slot], share[slot] = kind, 0.0
-                            many += 1
-                        share[slot] += weights[0, e] * yz
+            for slot in range(many):
+                value = rows[found[slot], 0]
+                gx, gy, gz = gx + change[slot, 0] * value, gy + change[slot, 1] * value, gz + change[slot, 2] * value
             out[n, 2] = gx * m[0, 0] + gy * m[1, 0] + gz * m[2, 0]
             out[n, 3] = gx * m[0, 1] + gy * m[1, 1] + gz * m[2, 1]
             out[n, 4] = gx * m[0, 2] + gy * m[1, 2] + gz * m[2, 2]
@@ -123,6 +101,48 @@ def _sample(
             size *= np.exp(np.float32(0.5) * np.sqrt(v2) * texture - np.float32(0.25) * v2)
             out[n, 5] += size * real
             out[n, 6] += size * imaginary
+
+
+@njit(inline="always")
+def _one_hot(shares, i, j, k, fx, fy, fz, found, share, change):
+    """Kinds, sharpened weights and their derivatives of a mixed cell; how many."""
+    depth, height, width = shares.shape[:3]
+    one, many = np.float32(1.0), 0
+    for c in range(2):
+        kk, wz, dz = min(k + c, depth - 1), fz if c else one - fz, one if c else -one
+        for d in range(2):
+            jj, wy, dy = min(j + d, height - 1), fy if d else one - fy, one if d else -one
+            for e in range(2):
+                ii, wx, dx = min(i + e, width - 1), fx if e else one - fx, one if e else -one
+                for rank in range(3):
+                    part = shares[kk, jj, ii, 3 + rank] * np.float32(1.0 / 255.0)
+                    if part == 0.0:
+                        continue
+                    kind = shares[kk, jj, ii, rank]
+                    slot = 0
+                    while slot < many and found[slot] != kind:
+                        slot += 1
+                    if slot == many:
+                        found[slot], share[slot], change[slot] = kind, 0.0, 0.0
+                        many += 1
+                    share[slot] += part * wx * wy * wz
+                    change[slot, 0] += part * dx * wy * wz
+                    change[slot, 1] += part * wx * dy * wz
+                    change[slot, 2] += part * wx * wy * dz
+    total = tx = ty = tz = np.float32(0.0)
+    for slot in range(many):
+        w, steep = share[slot], SHARP * share[slot] ** (SHARP - 1)
+        share[slot] = w**SHARP
+        for axis in range(3):
+            change[slot, axis] *= steep
+        total, tx = total + share[slot], tx + change[slot, 0]
+        ty, tz = ty + change[slot, 1], tz + change[slot, 2]
+    for slot in range(many):
+        share[slot] /= total
+        change[slot, 0] = (change[slot, 0] - share[slot] * tx) / total
+        change[slot, 1] = (change[slot, 1] - share[slot] * ty) / total
+        change[slot, 2] = (change[slot, 2] - share[slot] * tz) / total
+    return many
 
 
 @njit(inline="always")

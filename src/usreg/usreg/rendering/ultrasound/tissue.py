@@ -16,6 +16,7 @@ from ...data.tissues import TissueTable, with_values
 from ...data.types import Volume
 from ...errors import ConfigError, ShapeError
 from ...geometry.grid import VoxelGrid
+from .soften import soften
 
 LEAST = 1e-6  # keeps logarithms finite where a table says zero
 FIELDS = ("attenuation_db_cm_mhz", "impedance_mrayl", "scatterer_density_mm3", "scatterer_mean", "scatterer_spread")
@@ -66,13 +67,13 @@ class LabelMap:
     """Labels of a body ready for sampling.
 
     Args:
-        kinds: (D, H, W) uint8: the k-th kind of label that the volume's names know.
-        mixed: (D, H, W) uint8: 1 where a neighbour (of 26) is of another kind.
+        shares: (D, H, W, 6) uint8: the three commonest kinds of label about a voxel, and their shares of 255.
+        mixed: (D, H, W) uint8: 1 where the cell that begins at a voxel holds more than one kind.
         tissue: (K,) int64: row of the tissue table by kind. shift: (K, 3) of the scatterer tile by kind, in periods.
         outside: the kind of the surroundings.
     """
 
-    kinds: Tensor
+    shares: Tensor
     mixed: Tensor
     tissue: Tensor
     shift: Tensor
@@ -81,8 +82,8 @@ class LabelMap:
 
     def to(self, device: torch.device) -> LabelMap:
         """The same on another device."""
-        kinds, mixed, tissue, shift = (t.to(device) for t in (self.kinds, self.mixed, self.tissue, self.shift))
-        return LabelMap(kinds, mixed, tissue, shift, self.grid, self.outside)
+        shares, mixed, tissue, shift = (t.to(device) for t in (self.shares, self.mixed, self.tissue, self.shift))
+        return LabelMap(shares, mixed, tissue, shift, self.grid, self.outside)
 
 
 def label_map(volume: Volume, table: TissueTable) -> LabelMap:
@@ -109,8 +110,9 @@ def label_map(volume: Volume, table: TissueTable) -> LabelMap:
         raise ConfigError(f"{len(values)} kinds of labels; 256 are the most")
     lookup = np.zeros(max(values) + 1, np.uint8)
     lookup[values] = np.arange(len(values))
-    kinds = torch.from_numpy(lookup[voxels])
-    return LabelMap(kinds, _mixed(kinds), rows[values], _shifts(torch.tensor(values)), volume.grid, 0)
+    return LabelMap(
+        *soften(torch.from_numpy(lookup[voxels])), rows[values], _shifts(torch.tensor(values)), volume.grid, 0
+    )
 
 
 def _counts(voxels: NDArray[np.integer]) -> dict[int, int]:
@@ -120,17 +122,6 @@ def _counts(voxels: NDArray[np.integer]) -> dict[int, int]:
         values, times = np.unique(layer, return_counts=True)
         counts.update(dict(zip(values.tolist(), times.tolist(), strict=True)))
     return dict(sorted(counts.items()))
-
-
-def _mixed(kinds: Tensor) -> Tensor:
-    """1 where a 3x3x3 neighbourhood holds more than one kind; the border counts as continued."""
-    around, voxels = np.pad(kinds.numpy(), 1, mode="edge"), tuple(kinds.shape)
-    high = low = around
-    for axis in range(3):
-        a, b, c = (tuple(slice(k, k + voxels[axis]) if d == axis else slice(None) for d in range(3)) for k in range(3))
-        high = np.maximum(np.maximum(high[a], high[b]), high[c])
-        low = np.minimum(np.minimum(low[a], low[b]), low[c])
-    return torch.from_numpy((high != low).astype(np.uint8))
 
 
 def _shifts(values: Tensor) -> Tensor:
