@@ -100,6 +100,8 @@ def test_layers_lie_in_order_along_a_ray_from_the_front(seed: int, coarse_body: 
     ray = data[k, :, i]
     first = [int(np.argmax(ray == VALUE[n])) for n in ("skin", "subcutaneous_fat", "muscle", "visceral_fat")]
     assert first == sorted(first) and len(set(first)) == 4
+    thickness = 3.0 * (first[2] - first[1])
+    assert thickness == pytest.approx(b.measures["fat_mm"], rel=0.35, abs=4.5)
     assert not np.isin(ray[first[0] : first[2]], list(set(range(31)) - {1, 2})).any()
 
 

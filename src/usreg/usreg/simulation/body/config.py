@@ -11,31 +11,32 @@ import numpy as np
 from ...config import check_range
 
 # name: (low, high, source). Every value is drawn from a bell inside its range and never leaves it.
+# "working range": a usual adult span without a single survey behind it.
 RANGES: dict[str, tuple[float, float, str]] = {
-    "stature": (0.95, 1.06, "craniocaudal scale of the trunk; 1 = lumbar vertebra with disc 37 mm (Panjabi 1992)"),
-    "fat_mm": (8.0, 30.0, "subcutaneous fat at the front of the abdomen (Storz 2009: 9-33 mm in adults)"),
-    "cavity_half_width_mm": (130.0, 148.0, "inner half width of the lower chest on CT (Bellemare 2003: 125-150 mm)"),
-    "cavity_depth_mm": (84.0, 100.0, "front wall to the front of L1, supine CT (Kuk 2005: 75-110 mm)"),
+    "stature": (0.95, 1.06, "craniocaudal scale of the trunk; 1 = lumbar vertebra with its disc 37 mm"),
+    "fat_mm": (8.0, 30.0, "subcutaneous fat at the front of the abdomen; working range"),
+    "cavity_half_width_mm": (130.0, 148.0, "inside of the lower chest; working range"),
+    "cavity_depth_mm": (84.0, 100.0, "front wall to the front of L1, supine; working range"),
     "liver_length_mm": (130.0, 180.0, "craniocaudal span (Kratzer 2003: 140 +- 17 mm; Patzak 2014: 150 +- 15 mm)"),
-    "liver_volume_ml": (1100.0, 1900.0, "CT volumetry (Vauthey 2002; Chandramohan 2007)"),
+    "liver_volume_ml": (1100.0, 1900.0, "aimed at inside the drawn span and chest (Vauthey 2002: about 1500 ml)"),
     "kidney_right_length_mm": (95.0, 125.0, "Emamian 1993: median 109 mm"),
     "kidney_left_length_mm": (95.0, 125.0, "Emamian 1993: median 112 mm"),
-    "spleen_length_mm": (80.0, 120.0, "Chow 2016: 95 percent below 120 mm in women, 130 mm in men"),
-    "aorta_diameter_mm": (17.0, 24.0, "supracoeliac aorta (Rogers 2013)"),
-    "vena_cava_diameter_mm": (16.0, 24.0, "at rest, supine (Prince 1983; Masugata 2010)"),
+    "spleen_length_mm": (80.0, 120.0, "Chow 2016, healthy adults"),
+    "aorta_diameter_mm": (17.0, 24.0, "above the renal arteries (Rogers 2013)"),
+    "vena_cava_diameter_mm": (16.0, 24.0, "below the liver (Prince 1983: mean 20 mm)"),
     "portal_vein_diameter_mm": (11.0, 13.0, "main portal vein (Weinreb 1982: 11 +- 2 mm; normal up to 13 mm)"),
-    "hepatic_vein_diameter_mm": (7.5, 10.0, "each of three at the vena cava (Cheng 1997: 6-11 mm)"),
-    "gallbladder_length_mm": (60.0, 90.0, "fasting (Dodds 1985: 70-100 mm long, 25-40 mm wide)"),
+    "hepatic_vein_diameter_mm": (7.5, 10.0, "mean of three at the vena cava; working range"),
+    "gallbladder_length_mm": (60.0, 90.0, "fasting; working range"),
 }  # fmt: skip
 # Follow from what is drawn above; stated here so that readers and tests see what to expect.
 DERIVED: dict[str, tuple[float, float, str]] = {
-    "trunk_width_mm": (300.0, 390.0, "at the lower ribs (NASA-STD-3000: chest breadth 5th-95th percentile 270-390 mm)"),
-    "trunk_depth_mm": (200.0, 260.0, "supine (NASA-STD-3000: chest and waist depth 190-290 mm)"),
-    "kidney_right_volume_ml": (90.0, 250.0, "Emamian 1993: parenchyma 110-190 ml; here with sinus vessels"),
+    "trunk_width_mm": (300.0, 390.0, "at the lower ribs; working range"),
+    "trunk_depth_mm": (200.0, 260.0, "supine; working range"),
+    "kidney_right_volume_ml": (90.0, 250.0, "with medulla and pelvis (Emamian 1993: about 110-190 ml)"),
     "kidney_left_volume_ml": (90.0, 250.0, "as the right"),
     "spleen_volume_ml": (70.0, 350.0, "Prassopoulos 1997: 215 (107-315) ml"),
     "pancreas_volume_ml": (30.0, 120.0, "Saisho 2007: 72 +- 25 ml"),
-    "gallbladder_volume_ml": (10.0, 60.0, "Dodds 1985: fasting 17-50 ml"),
+    "gallbladder_volume_ml": (8.0, 60.0, "fasting; working range"),
 }  # fmt: skip
 
 

@@ -113,8 +113,8 @@ def _branches(frame: Frame, aorta: Points, cava: Points, rng: np.random.Generato
         low = curve[0]
         for side in (-1.0, 1.0):
             end = (side * 48.0, low[1] + 6.0, low[2] - 75.0, 0.55 * low[3])
-            bend = (low[0] + side * 15.0, low[1] - 1.0, low[2] - 25.0, 0.6 * low[3])
-            found.append((name, spline(np.array([(*low[:3], 0.7 * spread * low[3]), bend, end]))))
+            curve_bend = (low[0] + side * 15.0, low[1] - 1.0, low[2] - 25.0, 0.6 * low[3])
+            found.append((name, spline(np.array([(*low[:3], 0.7 * spread * low[3]), curve_bend, end]))))
     return found
 
 

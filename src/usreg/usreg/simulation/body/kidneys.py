@@ -30,7 +30,7 @@ def build_kidney(frame: Frame, side: float) -> Kidney:
     """One kidney (side -1 right, 1 left) in its own axes: lateral, back, up along its length."""
     name = "left" if side > 0 else "right"
     rng, length = frame.rng(7 if side > 0 else 8), frame.measures[f"kidney_{name}_length_mm"]
-    half = np.array([0.25, 0.215, 0.5]) * length * np.append(rng.uniform(0.94, 1.06, 2), 1.0)
+    half = np.array([0.262, 0.225, 0.5]) * length * np.append(rng.uniform(0.94, 1.06, 2), 1.0)
     turn = _axes(side, rng)
     hilum = renal_hilum(frame, side)
     centre = hilum + turn[0] * (0.62 * half[0]) + turn[2] * rng.uniform(-4.0, 4.0) + np.array([0.0, -1.0, 0.0])

@@ -28,7 +28,7 @@ def spleen(frame: Frame, trunk: Trunk, kidney: Field) -> Field:
     press = smooth_max(-depth, 3.0 - lifted(kidney, lattice), 6.0)
     stretch = 1.0
     for _ in range(3):  # pressed and rounded it comes out shorter than drawn: stretch it
-        radii = (0.5 * length * stretch, 0.34 * length * stretch, 0.40 * length)
+        radii = (0.5 * length * stretch, 0.35 * length * stretch, 0.45 * length)
         q = [
             sum(np.float32(v[i]) * p[i] for i in range(3)) / np.float32(r)
             for v, r in zip((_unit(long), _unit(wide)), radii[:2], strict=True)

@@ -118,8 +118,8 @@ def _grow(start, stop, parent, flow, owner, n, inside, origin, step, ends, wante
             b = _fork(start[j], stop[j], p, flow[j])
             if not _inside(start[j], b, stop[j], p, inside, origin, step, unit):
                 continue
-            if not (_clear(start[j], b, unit * (flow[j] + 1.0) ** 0.3333, avoid) and _clear(b, p, unit, avoid)
-                    and _clear(b, stop[j], unit * flow[j] ** 0.3333, avoid)):  # fmt: skip
+            if not (_clear(start[j], b, unit * (flow[j] + 1.0) ** (1.0 / 3.0), avoid) and _clear(b, p, unit, avoid)
+                    and _clear(b, stop[j], unit * flow[j] ** (1.0 / 3.0), avoid)):  # fmt: skip
                 continue
             if _crosses(start, stop, flow, n, j, b, p, unit):
                 continue
@@ -127,7 +127,7 @@ def _grow(start, stop, parent, flow, owner, n, inside, origin, step, ends, wante
             if value < cost:
                 best, cost = j, value
                 fork[:] = b
-        if best >= 0:
+        if best >= 0 and _wider_clear(start, stop, parent, flow, best, unit, avoid):
             n = _join(start, stop, parent, flow, owner, n, best, fork, p)
             made += 1
             since = 0
@@ -226,11 +226,22 @@ def _clear(a, b, radius, avoid):
 
 
 @njit()
+def _wider_clear(start, stop, parent, flow, j, unit, avoid):
+    """Whether the segments that lead to a new branch may widen for it."""
+    k = parent[j]
+    while k >= 0:
+        if not _clear(start[k], stop[k], unit * (flow[k] + 1.0) ** (1.0 / 3.0), avoid):
+            return False
+        k = parent[k]
+    return True
+
+
+@njit()
 def _crosses(start, stop, flow, n, j, b, p, unit):
     """Whether a new branch would run into another branch of its own tree."""
     a = b + 0.25 * (p - b)
     for k in range(n):
-        if k != j and segment_distance(a, p, start[k], stop[k]) < unit * (1.0 + flow[k] ** 0.3333) + 0.8:
+        if k != j and segment_distance(a, p, start[k], stop[k]) < unit * (1.0 + flow[k] ** (1.0 / 3.0)) + 0.8:
             return True
     return False
 
