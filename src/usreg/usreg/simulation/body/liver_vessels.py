@@ -12,7 +12,7 @@ from .frame import Frame
 from .great_vessels import GreatVessels
 from .liver import liver_box
 from .shapes import Field, Lattice, Points, noise, tube, tubes_along
-from .tree import Tree, grow, segment_distance
+from .tree import Tree, closer, grow
 
 BEND_MM, BEND_SCALE_MM = 2.0, 26.0
 PIECE_MM = 6.0
@@ -124,7 +124,7 @@ def thinnest_touch(a, b, flow_a, flow_b, gap):
         for j in range(b.shape[0]):
             near = max(a[i, 6], a[i, 7]) + max(b[j, 6], b[j, 7]) + gap
             flow = min(flow_a[i], flow_b[j])
-            if flow < least and segment_distance(a[i, :3], a[i, 3:6], b[j, :3], b[j, 3:6]) < near:
+            if flow < least and closer(a[i, :3], a[i, 3:6], b[j, :3], b[j, 3:6], near):
                 best, least = (i, j), flow
     return best
 

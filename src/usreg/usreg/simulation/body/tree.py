@@ -218,9 +218,19 @@ GAP_MM = 2.0  # tissue between the two trees while they grow
 
 
 @njit()
+def closer(a, b, c, d, limit):
+    """Whether two segments are nearer than a limit; far ones are told by the balls around both."""
+    dx, dy, dz = a[0] + b[0] - c[0] - d[0], a[1] + b[1] - c[1] - d[1], a[2] + b[2] - c[2] - d[2]
+    reach = 2.0 * limit + _norm(b - a) + _norm(d - c)
+    return dx * dx + dy * dy + dz * dz < reach * reach and segment_distance(a, b, c, d) < limit
+
+
+@njit()
 def _clear(a, b, radius, avoid):
+    """Whether a segment keeps its distance from all tubes."""
     for k in range(avoid.shape[0]):
-        if segment_distance(a, b, avoid[k, :3], avoid[k, 3:6]) < radius + max(avoid[k, 6], avoid[k, 7]) + GAP_MM:
+        t = avoid[k]
+        if closer(a, b, t[:3], t[3:6], radius + max(t[6], t[7]) + GAP_MM):
             return False
     return True
 
@@ -241,7 +251,7 @@ def _crosses(start, stop, flow, n, j, b, p, unit):
     """Whether a new branch would run into another branch of its own tree."""
     a = b + 0.25 * (p - b)
     for k in range(n):
-        if k != j and segment_distance(a, p, start[k], stop[k]) < unit * (1.0 + flow[k] ** (1.0 / 3.0)) + 0.8:
+        if k != j and closer(a, p, start[k], stop[k], unit * (1.0 + flow[k] ** (1.0 / 3.0)) + 0.8):
             return True
     return False
 
