@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tissue along scan lines: a sparse soft one-hot of the labels, times the tissue table.
 
-Each voxel holds shares of up to three kinds of label (`soften`). A sample interpolates them from the eight voxels about it
-and raises them to the power SHARP before they are scaled to sum 1: that is the soft one-hot map at that sample, and no
-map is ever made for the whole volume. Well inside a tissue there is one entry of weight 1.
+Each voxel holds shares of up to three kinds of label (`soften`). A sample interpolates them by a quadratic B-spline from
+the 27 voxels about it (its derivatives are continuous, and so is the gradient in the pose) and raises them to the power
+SHARP before they are scaled to sum 1: that is the soft one-hot map at that sample, and no map is ever made for the
+whole volume. Well inside a tissue there is one entry of weight 1.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .soften import WHOLE
+from .soften import KEPT, WHOLE
 from .speckle import ScattererTile, scatterers
 from .tissue import LabelMap
 
@@ -95,41 +96,43 @@ def _echoes(labels: LabelMap, hot: OneHot, rows: Tensor, tile: ScattererTile | N
 def one_hot(labels: LabelMap, index: Tensor) -> OneHot:
     """Soft one-hot of the labels at voxel indices (N, 3); beyond the volume its border goes on."""
     depth, height, width = labels.mixed.shape
-    last = torch.tensor([width - 1, height - 1, depth - 1], device=index.device)
-    index = torch.minimum(index.clamp_min(0.0), last.to(index))
-    low = torch.minimum(index.detach().floor().to(torch.int64), (last - 1).clamp_min(0))
-    flat = (low[:, 2] * height + low[:, 1]) * width + low[:, 0]
+    size = torch.tensor([width, height, depth], device=index.device)
+    centre = index.detach().round()
+    offset, centre = index - centre, centre.to(torch.int64)
+    near = torch.minimum(centre.clamp_min(0), size - 1)
+    flat = (near[:, 2] * height + near[:, 1]) * width + near[:, 0]
     mixed = labels.mixed.reshape(-1)[flat] > 0
     pure, edge = (~mixed).nonzero()[:, 0], mixed.nonzero()[:, 0]
     kind = labels.shares.reshape(-1, 6)[flat[pure], 0].to(torch.int64)
-    around, share = _corners(labels, low[edge], torch.minimum(low[edge] + 1, last))
-    weight, slope = _weights((index - low)[edge])
+    whole = OneHot(pure, kind, torch.ones_like(offset[pure, 0]), torch.zeros_like(offset[pure]))
+    if not len(edge):
+        return whole
+    around, share = _neighbours(labels, centre[edge], size)
+    weight, slope = _weights(offset[edge])
     weight, slope = weight[..., None] * share, slope[:, :, None] * share[..., None]
-    parts = _merge(edge, around.reshape(-1, 24), weight.reshape(-1, 24), slope.reshape(-1, 24, 3))
-    sharp = _sharpened(OneHot(*(torch.cat(c) for c in zip(*parts, strict=True))), len(index)) if parts else None
-    whole = OneHot(pure, kind, torch.ones_like(index[pure, 0]), torch.zeros_like(index[pure]))
-    return whole if sharp is None else _joined(whole, sharp)
+    merged = _merge(edge, around.reshape(-1, 81), weight.reshape(-1, 81), slope.reshape(-1, 81, 3))
+    return _joined(whole, _sharpened(OneHot(*(torch.cat(c) for c in zip(*merged, strict=True))), len(index)))
 
 
-def _corners(labels: LabelMap, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """Kinds (M, 8, 3) and shares (M, 8, 3) of the eight voxels between two corners (M, 3); order z, y, x."""
-    ends = torch.stack([low, high], 1)
+def _neighbours(labels: LabelMap, centre: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
+    """Kinds (M, 27, 3) and shares (M, 27, 3) of the voxels about those at (M, 3); order z, y, x."""
+    step = torch.arange(-1, 2, device=centre.device)
+    i, j, k = (torch.minimum((centre[:, a : a + 1] + step).clamp_min(0), size[a] - 1) for a in range(3))
     _, height, width = labels.mixed.shape
-    rows = ends[:, :, 2, None, None] * height + ends[:, None, :, 1, None]
-    flat = (rows * width + ends[:, None, None, :, 0]).reshape(-1, 8)
-    found = labels.shares.reshape(-1, 6)[flat]
-    return found[..., :3], found[..., 3:] / WHOLE
+    flat = (k[:, :, None, None] * height + j[:, None, :, None]) * width + i[:, None, None, :]
+    found = labels.shares.reshape(-1, 6)[flat.reshape(-1, 27)]
+    return found[..., :KEPT], found[..., KEPT:] / WHOLE
 
 
-def _weights(f: Tensor) -> tuple[Tensor, Tensor]:
-    """Trilinear weights (M, 8) and their derivatives (M, 8, 3) at offsets (M, 3) in [0, 1]."""
-    w = torch.stack([1.0 - f, f], -1)
-    one = torch.ones_like(f)
-    d = torch.stack([-one, one], -1)
+def _weights(offset: Tensor) -> tuple[Tensor, Tensor]:
+    """Quadratic B-spline weights (M, 27) and their derivatives (M, 27, 3) at offsets (M, 3) in [-1/2, 1/2]."""
+    f = offset[..., None]
+    w = torch.cat([0.5 * (0.5 - f) ** 2, 0.75 - f**2, 0.5 * (0.5 + f) ** 2], -1)
+    d = torch.cat([f - 0.5, -2.0 * f, f + 0.5], -1)
     x, y, z = w[:, 0, None, None, :], w[:, 1, None, :, None], w[:, 2, :, None, None]
     dx, dy, dz = d[:, 0, None, None, :], d[:, 1, None, :, None], d[:, 2, :, None, None]
     slope = torch.stack([dx * y * z, x * dy * z, x * y * dz], -1)
-    return (x * y * z).reshape(-1, 8), slope.reshape(-1, 8, 3)
+    return (x * y * z).reshape(-1, 27), slope.reshape(-1, 27, 3)
 
 
 def _sharpened(hot: OneHot, count: int) -> OneHot:

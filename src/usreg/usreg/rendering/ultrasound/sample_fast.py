@@ -56,9 +56,11 @@ def _sample(
 ) -> None:  # fmt: skip
     depth, height, width = mixed.shape
     count = points.shape[0]
-    found = np.zeros(24, np.int64)
-    share = np.zeros(24, np.float32)
-    change = np.zeros((24, 3), np.float32)
+    weight = np.zeros((3, 3), np.float32)
+    steep = np.zeros((3, 3), np.float32)
+    found = np.zeros(81, np.int64)
+    share = np.zeros(81, np.float32)
+    change = np.zeros((81, 3), np.float32)
     for n in range(first, last):
         b, p = n // count, n % count
         m = index_T[b]
@@ -66,14 +68,16 @@ def _sample(
         u = m[0, 0] * x + m[0, 1] * y + m[0, 2] * z + m[0, 3]
         v = m[1, 0] * x + m[1, 1] * y + m[1, 2] * z + m[1, 3]
         w = m[2, 0] * x + m[2, 1] * y + m[2, 2] * z + m[2, 3]
-        u, v, w = min(max(u, 0.0), width - 1.0), min(max(v, 0.0), height - 1.0), min(max(w, 0.0), depth - 1.0)
-        i, j, k = max(min(int(u), width - 2), 0), max(min(int(v), height - 2), 0), max(min(int(w), depth - 2), 0)
+        i, j, k = int(np.rint(u)), int(np.rint(v)), int(np.rint(w))
+        ic, jc, kc = min(max(i, 0), width - 1), min(max(j, 0), height - 1), min(max(k, 0), depth - 1)
         many = 1
-        found[0], share[0] = shares[k, j, i, 0], 1.0
-        if mixed[k, j, i]:
-            many = _one_hot(
-                shares, i, j, k, np.float32(u - i), np.float32(v - j), np.float32(w - k), found, share, change
-            )
+        found[0], share[0] = shares[kc, jc, ic, 0], 1.0
+        if mixed[kc, jc, ic]:
+            for axis, f in enumerate((np.float32(u - i), np.float32(v - j), np.float32(w - k))):
+                weight[axis, 0], weight[axis, 1] = 0.5 * (0.5 - f) ** 2, 0.75 - f * f
+                weight[axis, 2] = 0.5 * (0.5 + f) ** 2
+                steep[axis, 0], steep[axis, 1], steep[axis, 2] = f - 0.5, -2.0 * f, f + 0.5
+            many = _one_hot(shares, i, j, k, weight, steep, found, share, change)
             gx = gy = gz = np.float32(0.0)
             for slot in range(many):
                 value = rows[found[slot], 0]
@@ -104,37 +108,37 @@ def _sample(
 
 
 @njit(inline="always")
-def _one_hot(shares, i, j, k, fx, fy, fz, found, share, change):
-    """Kinds, sharpened weights and their derivatives of a mixed cell; how many."""
+def _one_hot(shares, i, j, k, weight, steep, found, share, change):
+    """Kinds, sharpened weights and their derivatives about a voxel of mixed kinds; how many."""
     depth, height, width = shares.shape[:3]
-    one, many = np.float32(1.0), 0
-    for c in range(2):
-        kk, wz, dz = min(k + c, depth - 1), fz if c else one - fz, one if c else -one
-        for d in range(2):
-            jj, wy, dy = min(j + d, height - 1), fy if d else one - fy, one if d else -one
-            for e in range(2):
-                ii, wx, dx = min(i + e, width - 1), fx if e else one - fx, one if e else -one
+    many = 0
+    for c in range(3):
+        kk = min(max(k + c - 1, 0), depth - 1)
+        for d in range(3):
+            jj = min(max(j + d - 1, 0), height - 1)
+            yz = weight[1, d] * weight[2, c]
+            dy, dz = steep[1, d] * weight[2, c], weight[1, d] * steep[2, c]
+            for e in range(3):
+                row = shares[kk, jj, min(max(i + e - 1, 0), width - 1)]
                 for rank in range(3):
-                    part = shares[kk, jj, ii, 3 + rank] * np.float32(1.0 / 255.0)
-                    if part == 0.0:
+                    if row[3 + rank] == 0:
                         continue
-                    kind = shares[kk, jj, ii, rank]
-                    slot = 0
+                    part, kind, slot = row[3 + rank] * np.float32(1.0 / 255.0), row[rank], 0
                     while slot < many and found[slot] != kind:
                         slot += 1
                     if slot == many:
                         found[slot], share[slot], change[slot] = kind, 0.0, 0.0
                         many += 1
-                    share[slot] += part * wx * wy * wz
-                    change[slot, 0] += part * dx * wy * wz
-                    change[slot, 1] += part * wx * dy * wz
-                    change[slot, 2] += part * wx * wy * dz
+                    share[slot] += part * weight[0, e] * yz
+                    change[slot, 0] += part * steep[0, e] * yz
+                    change[slot, 1] += part * weight[0, e] * dy
+                    change[slot, 2] += part * weight[0, e] * dz
     total = tx = ty = tz = np.float32(0.0)
     for slot in range(many):
-        w, steep = share[slot], SHARP * share[slot] ** (SHARP - 1)
+        w, rise = share[slot], SHARP * share[slot] ** (SHARP - 1)
         share[slot] = w**SHARP
         for axis in range(3):
-            change[slot, axis] *= steep
+            change[slot, axis] *= rise
         total, tx = total + share[slot], tx + change[slot, 0]
         ty, tz = ty + change[slot, 1], tz + change[slot, 2]
     for slot in range(many):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Labels without stairs: each voxel keeps the three commonest kinds about it with their shares.
 
-A surface of voxels is a stair; its echoes would be too. Where kinds meet, the one-hot maps are smoothed by the binomial kernel
-(1 2 1) / 4 along each axis. Sampling interpolates these shares and sharpens them again (`sample.SHARP`): the
+A surface of voxels is a stair; its echoes would be too. Where kinds meet, the one-hot maps are smoothed by the binomial
+kernel (1 2 1) / 4 along each axis. Sampling interpolates these shares and sharpens them again (`sample.SHARP`): the
 interface is then the smooth surface on which two shares are equal, as thin as before.
 """
 
@@ -23,24 +23,30 @@ WHOLE = 255  # the sum of a voxel's shares
 
 
 def soften(kinds: Tensor) -> tuple[Tensor, Tensor]:
-    """Shares and cells of mixed kinds.
+    """Shares, and where they vary.
 
     Args:
         kinds: (D, H, W) uint8.
 
     Returns:
-        Shares (D, H, W, 6) uint8: three kinds, and their shares that sum to 255. Mixed (D, H, W) uint8: 1 where the cell of eight
-        voxels that begins at a voxel is not of one kind through and through; the border counts as continued.
+        Shares (D, H, W, 6) uint8: three kinds, and their shares that sum to 255. Mixed (D, H, W) uint8: 1 where the
+        27 voxels about a voxel are not all of one kind through and through; the border counts as continued.
     """
     voxels = kinds.cpu().numpy()
     mixed = _mixed(voxels)
     out = np.zeros((*voxels.shape, 2 * KEPT), np.uint8)
     in_threads(lambda first, last: _soften(voxels, mixed, out, first, last), len(voxels), 4)
-    cells = mixed
+    return torch.from_numpy(out), torch.from_numpy(_widened(mixed))
+
+
+def _widened(mixed: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """1 where one of the 27 voxels about a voxel is 1."""
+    wide = np.pad(mixed, 1)
     for axis in range(3):
-        upper = np.take(cells, np.minimum(np.arange(cells.shape[axis]) + 1, cells.shape[axis] - 1), axis)
-        cells = np.maximum(cells, upper)
-    return torch.from_numpy(out), torch.from_numpy(cells)
+        n = mixed.shape[axis]
+        a, b, c = (tuple(slice(k, k + n) if d == axis else slice(None) for d in range(3)) for k in range(3))
+        wide = np.maximum(np.maximum(wide[a], wide[b]), wide[c])
+    return wide
 
 
 def _mixed(voxels: NDArray[np.uint8]) -> NDArray[np.uint8]:

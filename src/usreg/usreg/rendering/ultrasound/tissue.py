@@ -68,7 +68,7 @@ class LabelMap:
 
     Args:
         shares: (D, H, W, 6) uint8: the three commonest kinds of label about a voxel, and their shares of 255.
-        mixed: (D, H, W) uint8: 1 where the cell that begins at a voxel holds more than one kind.
+        mixed: (D, H, W) uint8: 1 where the 27 voxels about a voxel hold more than one kind.
         tissue: (K,) int64: row of the tissue table by kind. shift: (K, 3) of the scatterer tile by kind, in periods.
         outside: the kind of the surroundings.
     """
