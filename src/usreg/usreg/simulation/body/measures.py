@@ -14,7 +14,7 @@ from .shapes import Field
 from .types import ORGANS, VALUE
 
 SINGLE = ("gallbladder", "stomach", "aorta", "inferior_vena_cava", "lung_right", "lung_left")
-VOLUMES = (*ORGANS.items(), *((name, (name,)) for name in SINGLE))
+VOLUMES = {**ORGANS, **{name: (name,) for name in SINGLE}}
 
 
 def sizes(
@@ -24,7 +24,9 @@ def sizes(
     found = {**frame.measures, "trunk_width_mm": frame.width_mm, "trunk_depth_mm": frame.depth_mm}
     millilitres = float(np.prod(canvas.grid.spacing_mm)) / 1000.0
     counts = np.bincount(canvas.labels.ravel(), minlength=256) * millilitres
-    found |= {f"{organ}_achieved_volume_ml": float(sum(counts[VALUE[n]] for n in names)) for organ, names in VOLUMES}
+    found |= {
+        f"{organ}_achieved_volume_ml": float(sum(counts[VALUE[n]] for n in names)) for organ, names in VOLUMES.items()
+    }
     box = liver_box(liver)
     found["liver_achieved_length_mm"] = float(box[1][2] - box[0][2])
     for side, kidney in kidneys.items():

@@ -15,7 +15,7 @@ from ...geometry.grid import VoxelGrid
 from .shapes import Field, Points, trilinear
 from .types import STRUCTURES, VALUE
 
-ANY = tuple(STRUCTURES.values())
+ANY = tuple(VALUE)  # the names of all structures
 
 
 class Canvas:

@@ -45,7 +45,7 @@ STRUCTURES = {
     29: "lesion_cyst",
     30: "diaphragm",
 }
-VALUE = {name: value for value, name in STRUCTURES.items()}
+VALUE = {STRUCTURES[value]: value for value in STRUCTURES}
 # Structures that move together in breathing.
 ORGANS = {
     "liver": (
