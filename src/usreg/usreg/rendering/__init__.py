@@ -4,6 +4,14 @@
 from .agreement import Renderer
 from .reslice import slice_fast
 from .slicing import slice_volume
-from .ultrasound import UltrasoundConfig, UltrasoundRenderer
+from .ultrasound import PaperConfig, PaperRenderer, UltrasoundConfig, UltrasoundRenderer
 
-__all__ = ["Renderer", "UltrasoundConfig", "UltrasoundRenderer", "slice_fast", "slice_volume"]
+__all__ = [
+    "PaperConfig",
+    "PaperRenderer",
+    "Renderer",
+    "UltrasoundConfig",
+    "UltrasoundRenderer",
+    "slice_fast",
+    "slice_volume",
+]

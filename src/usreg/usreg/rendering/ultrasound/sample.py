@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tissue along scan lines: a sparse soft one-hot of the labels, times the tissue table.
 
-Each voxel holds shares of up to three kinds of label (`soften`). A sample interpolates them by a quadratic B-spline from
+Each voxel holds shares of up to three kinds of label (`soften`). A sample interpolates them by a quadratic B-spline of
 the 27 voxels about it (its derivatives are continuous, and so is the gradient in the pose) and raises them to the power
 SHARP before they are scaled to sum 1: that is the soft one-hot map at that sample, and no map is ever made for the
 whole volume. Well inside a tissue there is one entry of weight 1.
