@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`usreg simulate gallery`: a folder of pictures of the digital patient, and one page with all of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from ...acquisition.agreement import load_probe
+from ...config import check_range
+from ...data.atomic import atomic_folder, write_text
+from ...geometry.sector import SectorGeometry
+from ..body import Body, ct_image, make_body, mr_image, surfaces
+from ..depth import at_depth
+from ..skin import find_skin
+from ..windows import find_windows
+from . import echo, movement, numbers, scenes
+from .config import GalleryConfig
+from .page import Section, gallery_page
+from .pictures import NOTICE, REAL_NOTICE, Picture, jpeg
+from .slices import body_picture
+
+Progress = Callable[[int, int], None]
+IMAGES = 4  # tells the noise of CT and MR from other streams of the seed
+STEPS = 10  # of the progress: the body is four of them
+
+
+def make_gallery(
+    out: str | Path,
+    seed: int = 0,
+    real: str | Path | None = None,
+    calibration: str | Path | None = None,
+    progress: Progress | None = None,
+    config: GalleryConfig | None = None,
+) -> Path:
+    """Draw the digital patient of a seed.
+
+    Args:
+        out: folder to be made; it appears only when everything in it is written.
+        real: a sequence of ultrasound frames that the simulated ones are laid beside; they then have its probe's
+            geometry. calibration: of that sequence (YAML or a PLUS device set).
+        progress: called with (steps done, steps in all).
+
+    Returns:
+        The page, `index.html` in the folder.
+
+    Raises:
+        WriteError: the folder exists, or cannot be written. ConfigError: a value out of its range, or no calibration.
+        CalibrationError, MissingFileError, FileFormatError: the real frames cannot be read.
+    """
+    check_range("seed", seed, 0, 2**31 - 1)
+    with atomic_folder(out) as folder:
+        page = Gallery(seed, config or GalleryConfig(), progress).page(folder, real, calibration)
+        write_text(folder / "index.html", page)
+    return Path(out) / "index.html"
+
+
+class Gallery:
+    """What the sections share: the body, its CT, its surfaces, and how far the work is."""
+
+    def __init__(self, seed: int, config: GalleryConfig, progress: Progress | None) -> None:
+        self._seed, self._config, self._progress, self._done = seed, config, progress, 0
+        self._folder = Path()
+
+    def page(self, folder: Path, real: str | Path | None, calibration: str | Path | None) -> str:
+        """All pictures into the folder, and the text of the page."""
+        self._folder = folder
+        # Read what may be wrong before the long work
+        given = None if real is None else echo.real_frames(real, calibration, self._config.real_frames)
+        body = make_body(self._seed, self._config.body, lambda done, total: self._tell(4 * done // max(1, total)))
+        self._tell(4)
+        sections = [*self._body(body), *self._echo(body, given), *self._movement(body)]
+        facts = f"Body of seed {self._seed}, voxels of {self._config.body.spacing_mm:g} mm."
+        return gallery_page("The digital patient", facts, sections)
+
+    def _body(self, body: Body) -> list[Section]:
+        c = self._config
+        images = {"CT, portal venous phase" if c.ct.contrast == "portal" else "CT": ct_image(body, self._rng(0), c.ct),
+                  "MR T1": mr_image(body, self._rng(1), c.t1), "MR T2": mr_image(body, self._rng(2), c.t2)}  # fmt: skip
+        self._ct = next(iter(images.values()))
+        self._tell(5)
+        self._surfaces = surfaces(body, scenes.SURFACES, c.surfaces)
+        self._tell(6)
+        size = ", ".join(f"{k.removesuffix('_ml').replace('_', ' ').replace(' achieved volume', '')} {v:.0f} ml"
+                         for k, v in body.measures.items() if k.endswith("achieved_volume_ml"))  # fmt: skip
+        text = "One procedural abdomen: its label map, and as CT (window 350 HU, level 60) and MR see it."
+        pictures = {
+            "Axial and coronal at the portal vein, sagittal at the right kidney": body_picture(body, images),
+            "Surfaces and vessel trees": scenes.organ_picture(body, self._surfaces, c.solid_px),
+        }
+        return [Section("Body", f"{text} Volumes: {size}.", self._saved("body", pictures))]
+
+    def _echo(self, body: Body, real: echo.Frames | None) -> list[Section]:
+        c, skin = self._config, find_skin(body.labels)
+        geometry = self._geometry() if real is None else real.geometry
+        where = echo.places(skin, find_windows(body, skin), geometry, c)
+        sources = echo.simulated(body, where, geometry, c, self._seed)
+        self._tell(8)
+        text = (
+            "The same planes of the body by the differentiable renderer, on which networks are trained, and by the "
+            "scanner of the sessions and benchmarks, which shares no code with it and redraws the tissues. The dot "
+            "shows the probe's marked side."
+        )
+        pictures = {"Ultrasound at the windows of the liver": echo.echo_picture(body, self._ct, where, sources)}
+        sections = [Section("Ultrasound", text, self._saved("ultrasound", pictures))]
+        every = sources
+        if real is None:
+            words = "No real frames were given (--real, --calibration): this page compares the two simulations only."
+            beside = Section("Beside real frames", words)
+        else:
+            every = [real, *sources]
+            words = (
+                "Real frames beside simulated ones of the same probe geometry (radii, angle, depth, pixels). They show "
+                "different people and different planes: compare the look, not the anatomy."
+            )
+            picture = {"Real frames (left) and simulated ones": echo.beside_real(real, where, sources)}
+            beside = Section("Beside real frames", words, self._saved("real", picture))
+        return [*sections, beside, self._numbers(every, real is not None)]
+
+    def _numbers(self, sources: list[echo.Frames], with_real: bool) -> Section:
+        rows = [numbers.appearance(s) for s in sources]
+        note = REAL_NOTICE if with_real else NOTICE
+        plots = {
+            "Histogram of the grey levels in the sector": numbers.histogram_plot(rows, note),
+            "Depth profile": numbers.depth_plot(rows, note),
+            "Speckle size from the autocovariance": numbers.speckle_plot(rows, note),
+        }
+        text = "Means over the frames of each source, measured in the same way." + (
+            "" if with_real else " Without real frames there is no column for them."
+        )
+        return Section("Numbers", text, {}, self._kept("numbers", plots), rows)
+
+    def _movement(self, body: Body) -> list[Section]:
+        c, skin = self._config, find_skin(body.labels)
+        runs = movement.rides(body, self._seed, c)
+        self._tell(9)
+        picture = {"Arms over the body and the probe's way": scenes.arm_picture(self._surfaces, runs, c.solid_px)}
+        plots = {f"The probe's way, {r.name}": movement.unrolled_plot(r, skin) for r in runs}
+        plots |= {f"Joints, {r.name} ({r.arm.name})": movement.joint_plot(r) for r in runs}
+        breaths = movement.breaths(body, self._seed, c)
+        curves = {f"Breathing, {b.name}": movement.breathing_plot(b) for b in breaths}
+        curves["Hysteresis of the middle of the liver"] = movement.loop_plot(breaths)
+        self._tell(STEPS)
+        text = "A robot scans below and between the ribs; a hand leads an encoder arm with a motorised scanner."
+        return [
+            Section("Arms and paths", text, self._saved("arms", picture), self._kept("paths", plots)),
+            Section("Breathing", "Rigid motion of the liver at its middle.", {}, self._kept("breathing", curves)),
+        ]
+
+    def _geometry(self) -> SectorGeometry:
+        return at_depth(load_probe(self._config.probe).geometry, self._config.depth_mm)
+
+    def _rng(self, index: int) -> np.random.Generator:
+        return np.random.Generator(np.random.PCG64(np.random.SeedSequence((self._seed, IMAGES, index))))
+
+    def _saved(self, name: str, pictures: dict[str, Picture]) -> dict[str, bytes]:
+        """Pictures as JPEG, by caption; each also as a file of its own."""
+        coded = {caption: jpeg(picture) for caption, picture in pictures.items()}
+        for i, data in enumerate(coded.values()):
+            (self._folder / f"{name}{i or ''}.jpg").write_bytes(data)
+        return coded
+
+    def _kept(self, name: str, plots: dict[str, str]) -> dict[str, str]:
+        """Plots as they are; each also as a file of its own."""
+        for i, (caption, svg) in enumerate(plots.items()):
+            word = re.sub(r"[^a-z0-9]+", "_", caption.lower()).strip("_")
+            text = svg.replace("<svg ", '<svg style="background:#ffffff;color:#1c2733" ', 1)
+            write_text(self._folder / f"{name}_{i + 1}_{word}.svg", text + "\n")
+        return plots
+
+    def _tell(self, done: int) -> None:
+        self._done = max(self._done, done)
+        if self._progress is not None:
+            self._progress(self._done, STEPS)
