@@ -21,15 +21,17 @@ from usreg.geometry.grid import VoxelGrid
 from usreg.geometry.plane import PlaneGrid
 from usreg.geometry.sector import SectorGeometry
 from usreg.kinematics import load_arm
+from usreg.kinematics.path import PathIkConfig, inverse_path
 from usreg.rendering import slice_fast
-from usreg.simulation.arms import check_speed, follow
-from usreg.simulation.session import image_in_probe
-from usreg.simulation.tissue import smooth_field, speckle_db
+from usreg.simulation.depth import image_in_probe
+
+from .tissue import smooth_field, speckle_db
 
 WIDTH, HEIGHT, PIXEL_MM = 752, 564, 0.226
 FRAME_HZ, JOINT_HZ, PERIOD_S = 30, 100, 10
 CENTRE_MM = (560.0, 40.0, 150.0)
 DRAW_MM, DRAW_DEG = 5.0, 3.0
+ELBOW_UP = (0.0, 0.5, 0.0, -1.5, 0.0, 1.1, 0.0)  # over the volume, probe pointing down
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,11 @@ def make_scene(
     write_calibration(Calibration(probe_T_image, geometry.pixel_to_mm, geometry), folder / "calibration.yaml")
     arm = load_arm("iiwa7")
     shares = np.arange(period_s * JOINT_HZ) / (period_s * JOINT_HZ)
-    joints = follow(arm, (world_T_probe(s) for s in shares))
-    check_speed(arm, torch.arange(len(joints), dtype=torch.float64) / JOINT_HZ, joints)
+    targets = torch.stack([se3.inverse(arm.world_T_base) @ world_T_probe(s) for s in shares])
+    targets = targets @ se3.inverse(arm.flange_T_probe)
+    stamps, start = np.arange(len(shares)) / JOINT_HZ, torch.tensor(ELBOW_UP, dtype=torch.float64)
+    still = PathIkConfig(centring_per_s=0.0)  # the elbow stays, so that the path closes in the joints, too
+    joints = inverse_path(arm.chain, targets.numpy(), stamps, start, still)
     np.save(folder / "joints.npy", joints.numpy())
     ct_T_image = [se3.inverse(world_T_ct) @ world_T_probe(s) @ probe_T_image for s in _frame_shares(period_s)]
     np.save(folder / "frames.npy", _frames(volume, geometry, ct_T_image, rng))

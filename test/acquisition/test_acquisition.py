@@ -112,7 +112,7 @@ def test_probes_that_ship(name):
 def test_sizes_of_the_probes():
     assert (load_probe("convex_abdominal").geometry.plane.width, load_probe("phantom").geometry.plane.height) == (
         752,
-        192,
+        156,
     )
 
 

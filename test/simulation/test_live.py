@@ -18,7 +18,7 @@ from usreg.geometry.sector import full_rectangle
 from usreg.kinematics import load_arm
 from usreg.simulation.live import LiveScan, stream_session
 from usreg.simulation.motion import Still
-from usreg.simulation.take import TOPICS, Mount, Recording, Shot, entries
+from usreg.simulation.recording import TOPICS, Mount, Recording, Shot, entries, images
 
 SHALLOW = full_rectangle(PlaneGrid(6, 8, ((0.5, 0.0), (0.0, 0.5))))
 DEEP = replace(SHALLOW, plane=PlaneGrid(6, 8, ((0.8, 0.0), (0.0, 0.8))))
@@ -53,7 +53,7 @@ def recording() -> Recording:
 
 def test_it_holds_what_a_recording_holds_but_the_truth(recording: Recording) -> None:
     scanner: Any = Camera()
-    recorded = [e for e in entries(recording, scanner) if not e.topic.startswith("/truth")]
+    recorded = [e for e in entries(recording, images(recording, scanner)) if not e.topic.startswith("/truth")]
     streamed = list(LiveScan(recording, scanner).entries())
     assert [e[:3] for e in streamed] == [e[:3] for e in recorded] and len(streamed) == 2 + 8 + 2 * 4
     for here, there in zip(streamed, recorded, strict=True):

@@ -1,7 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The digital patient: a speckled phantom, an arm that scans it, and the session that this gives. Truth is known."""
+"""The digital patient: bodies, a scanner, breathing, arms, and the sessions that they give. Truth is known."""
 
-from .phantom import Phantom, PhantomConfig, make_phantom
-from .session import SimulationConfig, simulate_phantom
+from .body import Body, BodyConfig, make_body
+from .scanner import Scanner, ScannerConfig
+from .scenario import SimulationConfig, default_config
+from .session import prepare, simulate, simulate_phantom, simulate_volunteer
 
-__all__ = ["Phantom", "PhantomConfig", "SimulationConfig", "make_phantom", "simulate_phantom"]
+__all__ = [
+    "Body",
+    "BodyConfig",
+    "Scanner",
+    "ScannerConfig",
+    "SimulationConfig",
+    "default_config",
+    "make_body",
+    "prepare",
+    "simulate",
+    "simulate_phantom",
+    "simulate_volunteer",
+]

@@ -10,16 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..data.atomic import atomic_folder
 from ..data.bag_messages import encode_geometry, encode_image
 from ..data.ros_time import to_s
 from ..data.sessions import write_session
-from .digital import Prepared, Progress, prepare
+from .recording import FRAMES, TOPICS, Entry, Recording, Shot, devices, expose, joint_entries, static_entries
 from .scanner import Scanner
 from .scenario import Kind
-from .take import FRAMES, TOPICS, Entry, Recording, Shot, _joints, _statics
+from .session import Prepared, Progress, prepare
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,11 +29,11 @@ class LiveScan:
 
     def entries(self) -> Iterator[Entry]:
         """In the order of arrival; the message of an image is a function without arguments."""
-        streams = (_statics(self.recording), _joints(self.recording), self._frames())
+        streams = (static_entries(self.recording), joint_entries(self.recording), self._frames())
         yield from heapq.merge(*streams, key=lambda e: e.log_ns)
 
     def _frames(self) -> Iterator[Entry]:
-        scanners = {mount.stamp_ns: self.scanner.with_geometry(mount.geometry) for mount in self.recording.mounts}
+        scanners = devices(self.recording, self.scanner)
         for shot in self.recording.shots:
             ns, log_ns, number = shot.stamp_ns, shot.arrival_ns, self.recording.mounts.index(shot.mount)
             geometry = encode_geometry(to_s(ns), shot.mount.geometry, FRAMES.image, number)
@@ -45,9 +43,7 @@ class LiveScan:
 
 def _exposed(scanner: Scanner, shot: Shot) -> Any:
     """The image that a recording of the same seed holds."""
-    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(shot.seed)))
-    image = scanner.frame(shot.bed_T_image, shot.t_s, rng, shot.indentation_mm)
-    return encode_image(to_s(shot.stamp_ns), image, FRAMES.image)
+    return encode_image(to_s(shot.stamp_ns), expose(scanner, shot), FRAMES.image)
 
 
 def stream_session(
@@ -62,7 +58,7 @@ def stream_session(
         progress: as `prepare` takes it. make: `prepare`, or what gives another session.
 
     Raises:
-        As `digital.simulate`.
+        As `session.simulate`.
     """
     prepared = make(kind, seed, seconds, progress)
     if folder is not None:

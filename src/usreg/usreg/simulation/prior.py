@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -18,26 +18,21 @@ from ..geometry.grid import VoxelGrid
 from ..reconstruction import ReconstructionConfig, reconstruct
 from ..tracking import JointBuffer, JointBufferConfig
 from .body.types import Body
-from .scanner import Scanner
-from .take import Recording, images
-
-Progress = Callable[[int, int], None]
+from .recording import Recording, Shot
 
 
-def tracked_frames(recording: Recording, scanner: Scanner, progress: Progress | None = None) -> list[TrackedFrame]:
+def tracked_frames(recording: Recording, exposed: Iterable[tuple[Shot, Tensor]]) -> list[TrackedFrame]:
     """Frames of a recording in the frame of the volume, at the poses that the arm measured."""
     buffer = JointBuffer(recording.arm, JointBufferConfig(max_gap_s=0.2, max_samples=len(recording.joint_ns) + 2))
     for ns, q in zip(recording.joint_ns.tolist(), recording.joints.tolist(), strict=True):
         buffer.add(ns * 1e-9, recording.arm.joint_names, q)
     frames = []
-    for shot, image in images(recording, scanner):
+    for shot, image in exposed:
         stamp_s = shot.stamp_ns * 1e-9
         world_T_probe, _ = buffer.at(stamp_s)
         ct_T_image = se3.inverse(recording.world_T_ct(shot.t_s)) @ world_T_probe @ shot.mount.calibrated
         pose = se3.check_rigid(ct_T_image, "ct_T_image")
         frames.append(TrackedFrame(Frame(image, shot.mount.geometry, stamp_s), pose))
-        if progress is not None:
-            progress(len(frames), len(recording.shots))
     return frames
 
 

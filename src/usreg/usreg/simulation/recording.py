@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes what a simulated scan gives as a bag, in the order in which a recorder would have received it."""
+"""What a simulated scan gives, message by message, in the order in which a recorder would have received it."""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,27 +15,55 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..data.bag_messages import encode_geometry, encode_image, encode_joints
+from ..data.bag_messages import encode_geometry, encode_image, encode_joints, header, make
 from ..data.bag_poses import StampedTransform, encode_transforms
 from ..data.bags import BagWriter, qos_profile
 from ..data.ros_time import to_s
 from ..data.sessions import FrameNames, TopicNames
-from ..geometry import se3
 from ..geometry.sector import SectorGeometry
 from ..kinematics import Arm
-from .simple_scanner import Scanner
+from .motion import Motion
+from .scanner import Scanner
 
 JOINT_LATENCY_NS = 500_000
+AHEAD = 8  # frames that are made before they are asked for
 FRAMES, TOPICS = FrameNames(), TopicNames()
+FORCE = "/truth/force"
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
-class Statics:
-    """What does not move: the arm's foot, how it holds the probe (4, 4), where the image lies in it."""
+class Mount:
+    """An image geometry and where it lies in the probe, from a stamp on.
 
-    arm: Arm
-    probe_T_image: Tensor
+    Args:
+        probe_T_image: (4, 4), true. calibrated: (4, 4), as the calibration says.
+    """
+
+    stamp_ns: int
     geometry: SectorGeometry
+    probe_T_image: Tensor
+    calibrated: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Shot:
+    """A frame before its image is made.
+
+    Args:
+        stamp_ns: acquisition. arrival_ns: when the recorder has it. t_s: of the body's motion.
+        bed_T_image: (4, 4), true.
+        seed: of the noise in this frame alone, so that frames may be made in any order.
+    """
+
+    stamp_ns: int
+    arrival_ns: int
+    t_s: float
+    bed_T_image: Tensor
+    mount: Mount
+    indentation_mm: float
+    force_n: float
+    seed: tuple[int, int, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,17 +71,22 @@ class Recording:
     """A scan before its images are made.
 
     Args:
-        joint_ns: (N,) stamps. joints: (N, n) as measured, rad.
-        frame_ns: (M,) stamps. world_T_image: (M, 4, 4) true poses.
-        world_T_ct: (4, 4) true pose of the volume.
+        joint_ns: (N,) stamps. joints: (N, n) as measured, rad or mm.
+        organs: whose true pose in the world is told beside that of the volume.
     """
 
+    arm: Arm
     joint_ns: NDArray[np.int64]
     joints: Tensor
-    frame_ns: NDArray[np.int64]
-    world_T_image: Tensor
-    world_T_ct: Tensor
-    statics: Statics
+    mounts: tuple[Mount, ...]
+    shots: tuple[Shot, ...]
+    world_T_bed: Tensor
+    motion: Motion
+    organs: tuple[str, ...] = ()
+
+    def world_T_ct(self, t_s: float) -> Tensor:
+        """Where the volume truly lies, (4, 4): it moves with the liver."""
+        return self.world_T_bed @ self.motion.bed_T_organ("liver", t_s)
 
 
 class Entry(NamedTuple):
@@ -63,18 +98,50 @@ class Entry(NamedTuple):
     message: Any
 
 
+def entries(recording: Recording, exposed: Iterable[tuple[Shot, Tensor]]) -> Iterator[Entry]:
+    """Every message, statics first, in the order of arrival.
+
+    Args:
+        exposed: shots with their images, in order.
+    """
+    streams = (static_entries(recording), joint_entries(recording), _frames(recording, exposed))
+    yield from heapq.merge(*streams, key=lambda e: e.log_ns)
+
+
+def images(recording: Recording, scanner: Scanner, workers: int = 2) -> Iterator[tuple[Shot, Tensor]]:
+    """Shots with their images (h, w) uint8, in order, made on several threads; the result does not depend on those."""
+    scanners = devices(recording, scanner)
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[tuple[Shot, Future[Tensor]]] = deque()
+        for shot in recording.shots:
+            waiting.append((shot, pool.submit(expose, scanners[shot.mount.stamp_ns], shot)))
+            if len(waiting) > AHEAD:
+                ready, image = waiting.popleft()
+                yield ready, image.result()
+        while waiting:
+            ready, image = waiting.popleft()
+            yield ready, image.result()
+
+
+def devices(recording: Recording, scanner: Scanner) -> dict[int, Scanner]:
+    """The scanner at every depth of a recording, by the stamp of its mount."""
+    return {mount.stamp_ns: scanner.with_geometry(mount.geometry) for mount in recording.mounts}
+
+
+def expose(scanner: Scanner, shot: Shot) -> Tensor:
+    """The image (h, w) uint8 of a shot; it depends on nothing else."""
+    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(shot.seed)))
+    return scanner.frame(shot.bed_T_image, shot.t_s, rng, shot.indentation_mm)
+
+
 def write_recording(
-    path: Path, recording: Recording, scanner: Scanner, latency_s: float, rng: np.random.Generator,
-    progress: Callable[[int, int], None] | None = None,
-) -> None:  # fmt: skip
-    """Write the bag; images are made one by one on the way."""
-    streams = (_joints(recording), _frames(recording, scanner, round(latency_s * 1e9), rng))
-    total, done = len(recording.frame_ns), 0
+    path: Path, recording: Recording, exposed: Iterable[tuple[Shot, Tensor]], progress: Progress | None = None
+) -> None:
+    """Write the bag; images may be made on the way (`images`)."""
+    total, done = len(recording.shots), 0
     with BagWriter(path) as bag:
         _declare(bag)
-        start = int(recording.joint_ns[0])
-        bag.write(TOPICS.tf_static, start, _statics(recording.statics, start), start)
-        for entry in heapq.merge(*streams, key=lambda e: e.log_ns):
+        for entry in entries(recording, exposed):
             bag.write(entry.topic, entry.log_ns, entry.message, entry.stamp_ns)
             done += entry.topic == TOPICS.image
             if progress is not None and entry.topic == TOPICS.image:
@@ -89,37 +156,57 @@ def _declare(bag: BagWriter) -> None:
         TOPICS.joints: ("sensor_msgs/msg/JointState", qos_profile(depth=500)),
         TOPICS.tf_static: ("tf2_msgs/msg/TFMessage", qos_profile(transient_local=True, depth=100)),
         TOPICS.truth: ("tf2_msgs/msg/TFMessage", qos_profile(depth=100)),
+        FORCE: ("geometry_msgs/msg/WrenchStamped", qos_profile(depth=100)),
     }
     for topic, (type_name, qos) in types.items():
         bag.add_topic(topic, type_name, [qos])
 
 
-def _statics(statics: Statics, stamp_ns: int) -> Any:
-    """world to the arm's foot, flange to probe, probe to image: the rest follows from the joints."""
-    links, stamp = statics.arm.link_names, to_s(stamp_ns)
-    return encode_transforms([
-        StampedTransform(stamp, FRAMES.world, links[0], statics.arm.world_T_base),
-        StampedTransform(stamp, links[-1], FRAMES.probe, statics.arm.flange_T_probe),
-        StampedTransform(stamp, FRAMES.probe, FRAMES.image, statics.probe_T_image),
-    ])  # fmt: skip
+def static_entries(recording: Recording) -> Iterator[Entry]:
+    """world to the arm's foot, flange to probe, probe to image: the rest follows from the joints. A change of depth
+    moves the image's origin in the probe: told again then."""
+    arm = recording.arm
+    first = int(recording.joint_ns[0])
+    for mount in recording.mounts:
+        ns = max(first, mount.stamp_ns)
+        links, stamp = arm.link_names, to_s(ns)
+        poses = [StampedTransform(stamp, FRAMES.probe, FRAMES.image, mount.calibrated)]
+        if mount is recording.mounts[0]:
+            poses = [
+                StampedTransform(stamp, FRAMES.world, links[0], arm.world_T_base),
+                StampedTransform(stamp, links[-1], FRAMES.probe, arm.flange_T_probe),
+                *poses,
+            ]
+        yield Entry(ns, ns, TOPICS.tf_static, encode_transforms(poses))
 
 
-def _joints(recording: Recording) -> Iterator[Entry]:
-    names = recording.statics.arm.joint_names
+def joint_entries(recording: Recording) -> Iterator[Entry]:
+    """Joint states as measured."""
+    names = recording.arm.joint_names
     for ns, q in zip(recording.joint_ns.tolist(), recording.joints.tolist(), strict=True):
         yield Entry(ns + JOINT_LATENCY_NS, ns, TOPICS.joints, encode_joints(to_s(ns), names, q))
 
 
-def _frames(recording: Recording, scanner: Scanner, latency_ns: int, rng: np.random.Generator) -> Iterator[Entry]:
+def _frames(recording: Recording, exposed: Iterable[tuple[Shot, Tensor]]) -> Iterator[Entry]:
     """Geometry, image and truth of every frame, received together once the image has arrived."""
-    ct_T_world = se3.inverse(recording.world_T_ct)
-    for ns, world_T_image in zip(recording.frame_ns.tolist(), recording.world_T_image, strict=True):
-        stamp, log_ns = to_s(ns), ns + latency_ns
-        image = scanner.frame(ct_T_world @ world_T_image, rng)
-        truth = [
-            StampedTransform(stamp, FRAMES.world, FRAMES.volume, recording.world_T_ct),
-            StampedTransform(stamp, FRAMES.world, FRAMES.image, world_T_image),
-        ]
-        yield Entry(log_ns, ns, TOPICS.geometry, encode_geometry(stamp, recording.statics.geometry, FRAMES.image))
+    for shot, image in exposed:
+        stamp, ns, log_ns = to_s(shot.stamp_ns), shot.stamp_ns, shot.arrival_ns
+        sequence = recording.mounts.index(shot.mount)
+        yield Entry(log_ns, ns, TOPICS.geometry, encode_geometry(stamp, shot.mount.geometry, FRAMES.image, sequence))
         yield Entry(log_ns, ns, TOPICS.image, encode_image(stamp, image, FRAMES.image))
-        yield Entry(log_ns, ns, TOPICS.truth, encode_transforms(truth))
+        yield Entry(log_ns, ns, TOPICS.truth, encode_transforms(_truth(recording, shot, stamp)))
+        yield Entry(log_ns, ns, FORCE, _wrench(stamp, shot.force_n))
+
+
+def _truth(recording: Recording, shot: Shot, stamp: float) -> list[StampedTransform]:
+    bed = recording.world_T_bed
+    organs = {f"true_{name}": bed @ recording.motion.bed_T_organ(name, shot.t_s) for name in recording.organs}
+    poses = {FRAMES.volume: recording.world_T_ct(shot.t_s), FRAMES.image: bed @ shot.bed_T_image, **organs}
+    return [StampedTransform(stamp, FRAMES.world, child, pose) for child, pose in poses.items()]
+
+
+def _wrench(stamp: float, force_n: float) -> Any:
+    """The probe presses along its z."""
+    vector = "geometry_msgs/msg/Vector3"
+    wrench = make("geometry_msgs/msg/Wrench", make(vector, 0.0, 0.0, force_n), make(vector, 0.0, 0.0, 0.0))
+    return make("geometry_msgs/msg/WrenchStamped", header(stamp, FRAMES.probe), wrench)

@@ -19,8 +19,8 @@ from ..kinematics import Arm
 from .depth import image_in_probe
 from .motion import Motion
 from .paths import ScanPath
+from .recording import Mount, Recording, Shot
 from .robot import JointTrack
-from .take import Mount, Recording, Shot
 
 START_NS = 1_700_000_000 * 10**9  # stamps as large as a real clock's
 FIRST_S = 0.1  # frames begin and end this much inside the joint states, which bracket them

@@ -26,10 +26,10 @@ from .encoder_arm import EncoderConfig, lead_arm
 from .motion import BreathingMotion, Motion, Still
 from .motor import motor_of
 from .paths import PathConfig, phantom_path, volunteer_path
+from .recording import Recording
 from .robot import RobotConfig, follow_path
 from .scan import START_NS, Depth, Scan, TimingConfig, record
 from .scanner import Scanner, ScannerConfig
-from .take import Recording
 
 Kind = Literal["phantom", "volunteer"]
 SWEEP, SCAN, ENCODERS, CALIBRATION = range(4)  # parts of the seed
@@ -49,7 +49,8 @@ class SimulationConfig:
         breathing: of the volunteer; the hold during the sweep is added.
         volume_spacing_mm: of the 3D ultrasound. ct_margin_mm: the CT is cut to the ultrasound and this much more.
         draw_mm, draw_deg: half widths, per axis, of the uniform draw that moves the initial world_T_ct off the truth.
-        patient_mm: middle of the body in the world. patient_turn_deg: rotation vector away from lying straight.
+        patient_mm: middle of the body in the world. patient_turn_deg: rotation vector away from lying along the world's
+            y; by default the feet point to the arm.
         options, smoothing: of the registration and of the filter, as session.yaml holds them.
     """
 
@@ -72,8 +73,8 @@ class SimulationConfig:
     ct_margin_mm: float = 15.0
     draw_mm: float = 10.0
     draw_deg: float = 5.0
-    patient_mm: tuple[float, float, float] = (560.0, 40.0, 150.0)
-    patient_turn_deg: tuple[float, float, float] = (5.0, -4.0, 12.0)
+    patient_mm: tuple[float, float, float] = (600.0, 30.0, 60.0)
+    patient_turn_deg: tuple[float, float, float] = (5.0, -4.0, -78.0)
     options: Mapping[str, Any] = field(default_factory=dict)
     smoothing: Mapping[str, Any] = field(default_factory=dict)
 
@@ -99,26 +100,45 @@ class Scene:
     """A body in front of a scanner, and the recordings that are to be made of it.
 
     Args:
-        sweeps: of the 3D ultrasound, before the scan.
+        sweep: of the 3D ultrasound, before the scan.
     """
 
     scanner: Scanner
-    sweeps: tuple[Recording, ...]
+    sweep: Recording
     scan: Recording
+
+
+# Views of one place through different windows differ in gain, shadow and contact, so the frames are compared in local
+# contrast; and the wall of the belly fills a third of them, so less of them overlaps with the liver.
+OPTIONS: dict[str, Any] = {
+    "contrast_mm": 6.0,
+    "margin_mm": 2.0,
+    "min_overlap": 0.2,
+    "gate": {"min_overlap": 0.2, "min_score": 0.2, "clear_overlap": 0.3, "min_contrast": 0.65},
+}
 
 
 def default_config(kind: Kind) -> SimulationConfig:
     """As the sessions that ship were made."""
     grid = BodyConfig(tilt_deg=(4.0, -3.0, 6.0))  # so that nothing may assume an identity direction
-    ct = CtConfig(spacing_mm=(2.0, 2.0, 2.0))
+    ct = CtConfig(spacing_mm=(2.5, 2.5, 2.5))
     if kind == "phantom":
         way = PathConfig(speed_mm_s=40.0, turn_deg_s=30.0, slide_mm=14.0, fan_deg=9.0)
         wide = replace(way, slide_mm=20.0, fan_deg=14.0)
-        return SimulationConfig(body=grid, ct=ct, path=way, sweep_path=wide, sweep_s=40.0)
+        return SimulationConfig(
+            body=grid,
+            ct=ct,
+            path=way,
+            sweep_path=wide,
+            sweep_s=40.0,
+            timing=TimingConfig(frame_hz=10.0),
+            options=OPTIONS,
+        )
     timing = TimingConfig(joint_hz=100.0)
     return SimulationConfig(
         arm="encoder6_tilt", sweep_s=8.0, sweep_hz=12.0, keep_sweep=True, timing=timing, ct=ct, body=grid,
-        encoder=EncoderConfig(joint_hz=timing.joint_hz), smoothing={"model": "constant_velocity"},
+        encoder=EncoderConfig(joint_hz=timing.joint_hz), options=OPTIONS,
+        smoothing={"model": "constant_velocity"},
     )  # fmt: skip
 
 
@@ -132,7 +152,7 @@ def make_scene(kind: Kind, body: Body, seed: int, seconds: float, config: Simula
     make = _phantom if kind == "phantom" else _volunteer
     motion, sweep, scan = make(body, arm, geometry, seed, seconds, config)
     scanner = Scanner(body.labels, load_tissues(), geometry, config.scanner, seed, motion)
-    return Scene(scanner, (sweep,), scan)
+    return Scene(scanner, sweep, scan)
 
 
 def _phantom(

@@ -1,189 +1,210 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A session whose truth is known: an iiwa scans the phantom; bag, volume, labels and session.yaml in one folder."""
+"""Sessions of the digital patient: the scan, what was known before it, session.yaml; in one folder or as a stream."""
 
 from __future__ import annotations
 
-import logging
 import math
-import shutil
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..acquisition.agreement import load_probe
 from ..config import check_range
+from ..data.atomic import atomic_folder
+from ..data.landmarks import write_landmarks
 from ..data.sessions import InitialPose, SessionConfig, write_session
 from ..data.types import Volume
-from ..data.volumes import read_volume, write_volume
-from ..errors import UsregError, WriteError
+from ..data.volumes import write_volume
 from ..geometry import rotation, se3
-from ..geometry.sector import SectorGeometry
-from ..kinematics import Arm, load_arm
-from .arms import body_T_probe, check_speed, ct_T_body, follow
-from .phantom import PhantomConfig, make_phantom
-from .recording import Recording, Statics, write_recording
-from .simple_scanner import Scanner, ScannerConfig
+from . import prior
+from .body import make_body
+from .body.ct import ct_image
+from .body.types import ORGANS, STRUCTURES, Body
+from .recording import Shot, images, write_recording
+from .scenario import Kind, Scene, SimulationConfig, default_config, make_scene
 
-log = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
-START_NS = 1_700_000_000 * 10**9  # stamps as large as a real clock's
 LICENCE = "Apache-2.0"
-DESCRIPTION = "Simulated: an iiwa scans a rigid speckled phantom, sweep then fan. Not a patient."
-
-
-@dataclass(frozen=True)
-class SimulationConfig:
-    """What is simulated.
-
-    Args:
-        arm, probe: names in config/arms and config/probes.
-        frame_hz, joint_hz: rates of images and joint states. jitter_s: half width of the draw around regular frame
-        stamps.
-        latency_s: images reach the recorder this much after their acquisition; their stamps are those of acquisition.
-        draw_mm, draw_deg: half widths, per axis, of the uniform draw that moves the initial world_T_ct off the truth.
-        patient_mm: centre of the phantom in the world. patient_turn_deg: rotation vector away from lying straight.
-    """
-
-    arm: str = "iiwa7"
-    probe: str = "phantom"
-    frame_hz: float = 15.0
-    joint_hz: float = 100.0
-    jitter_s: float = 0.002
-    latency_s: float = 0.045
-    draw_mm: float = 10.0
-    draw_deg: float = 5.0
-    patient_mm: tuple[float, float, float] = (560.0, 40.0, 150.0)
-    patient_turn_deg: tuple[float, float, float] = (5.0, -4.0, 12.0)
-    phantom: PhantomConfig = field(default_factory=PhantomConfig)
-    scanner: ScannerConfig = field(default_factory=ScannerConfig)
-
-    def __post_init__(self) -> None:
-        check_range("frame_hz", self.frame_hz, 1.0, 100.0)
-        check_range("joint_hz", self.joint_hz, 20.0, 1000.0)
-        check_range("jitter_s", self.jitter_s, 0.0, 0.25 / self.frame_hz)
-        check_range("latency_s", self.latency_s, 0.0, 1.0)
-        check_range("draw_mm", self.draw_mm, 0.0, 100.0)
-        check_range("draw_deg", self.draw_deg, 0.0, 90.0)
-
-    @property
-    def world_T_body(self) -> Tensor:
-        """True pose (4, 4) of the phantom: on its back, head towards the world's y, turned by `patient_turn_deg`."""
-        lying = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]], dtype=torch.float64)
-        turn = rotation.exp(torch.tensor([math.radians(a) for a in self.patient_turn_deg], dtype=torch.float64))
-        return se3.from_parts(turn @ lying, torch.tensor(self.patient_mm, dtype=torch.float64))
+DESCRIPTIONS = {
+    "phantom": "Simulated: an iiwa scans a rigid abdomen below and between the ribs. Not a patient.",
+    "volunteer": "Simulated: a breathing abdomen, an encoder arm with a motorised scanner. Not a patient.",
+}
+BODY_SHARE = 40  # what the body weighs in the progress, in frames
 
 
 def simulate_phantom(
-    folder: str | Path,
-    seed: int = 0,
-    seconds: float = 12.0,
-    progress: Progress | None = None,
+    folder: str | Path, seed: int = 0, seconds: float = 12.0, progress: Progress | None = None,
     config: SimulationConfig | None = None,
-) -> Path:
+) -> Path:  # fmt: skip
+    """An iiwa scans a rigid body: subcostal, intercostal and epigastric. See `simulate`."""
+    return simulate("phantom", folder, seed, seconds, progress, config)
+
+
+def simulate_volunteer(
+    folder: str | Path, seed: int = 0, seconds: float = 12.0, progress: Progress | None = None,
+    config: SimulationConfig | None = None,
+) -> Path:  # fmt: skip
+    """An encoder arm scans a breathing body: a sweep in breath-hold, then by free hand. See `simulate`."""
+    return simulate("volunteer", folder, seed, seconds, progress, config)
+
+
+def simulate(
+    kind: Kind, folder: str | Path, seed: int = 0, seconds: float = 12.0, progress: Progress | None = None,
+    config: SimulationConfig | None = None,
+) -> Path:  # fmt: skip
     """Make a session: the same seed gives the same bytes.
 
     Args:
         folder: to be made; it appears only when everything in it is written.
-        progress: called with (frames done, frames in all).
+        seconds: length of the scan, without the sweep before it.
+        progress: called with (steps done, steps in all).
 
     Returns:
         The folder.
 
     Raises:
-        WriteError: the folder exists, or cannot be written. ConfigError: a value out of its range.
+        WriteError: the folder exists, or cannot be written. ConfigError: a value out of its range. KinematicsError:
+            the arm cannot follow.
     """
-    folder = Path(folder)
+    with atomic_folder(folder) as partial:
+        prepare(kind, seed, seconds, progress, config).write(partial, bag=True)
+    return Path(folder)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A session whose scan has not been made yet: its images come when the bag is written, or one by one.
+
+    Args:
+        ultrasound, ct: what was known before; labels (D, H, W) int16 on the grid of the ultrasound.
+        swept: the sweep's shots with their images.
+    """
+
+    kind: Kind
+    seed: int
+    config: SimulationConfig
+    body: Body
+    scene: Scene
+    ultrasound: Volume
+    ct: Volume
+    labels: Tensor
+    landmarks: dict[str, Tensor]
+    swept: tuple[tuple[Shot, Tensor], ...]
+    progress: Steps
+
+    def write(self, folder: Path, bag: bool) -> SessionConfig:
+        """Volumes, landmarks and session.yaml; with `bag` also the scan and the sweep before it."""
+        write_volume(self.ultrasound, folder / "volume.nii.gz")
+        labels = replace(self.ultrasound, data=self.labels.to(torch.uint8)[None], mask=None)
+        write_volume(labels, folder / "labels.nii.gz")
+        write_volume(self.ct, folder / "ct.nii.gz")
+        write_landmarks(folder / "landmarks.yaml", self.landmarks)
+        config = self._session_config()
+        if bag:
+            if config.sweep:
+                write_recording(folder / config.sweep, self.scene.sweep, self.swept)
+            scan = self.scene.scan
+            write_recording(folder / "bag", scan, images(scan, self.scene.scanner), self.progress.frames())
+            write_session(folder, config)
+        return config
+
+    def _session_config(self) -> SessionConfig:
+        c, values = self.config, sorted(set(self.labels.unique().tolist()) - {0})
+        return SessionConfig(
+            bag="bag", volume="volume.nii.gz", modality="US", labels="labels.nii.gz",
+            label_names={str(v): STRUCTURES[v] for v in values}, volumes={"ct": "ct.nii.gz"},
+            landmarks="landmarks.yaml", sweep="sweep" if c.keep_sweep else "", initial=self._initial(), arm=c.arm,
+            latency_applied_s=c.timing.latency_s, seed=self.seed, options=self._options(), smoothing=dict(c.smoothing),
+            truth=True, description=DESCRIPTIONS[self.kind], licence=LICENCE,
+        )  # fmt: skip
+
+    def _options(self) -> dict[str, Any]:
+        """Of the registration: where the body breathes, the liver alone is followed."""
+        options = dict(self.config.options)
+        if self.kind == "volunteer":
+            present = {STRUCTURES[v] for v in self.labels.unique().tolist()}
+            options["structures"] = [name for name in ORGANS["liver"] if name in present]
+        return options
+
+    def _initial(self) -> InitialPose:
+        """Off the truth at the first frame, by a uniform draw about the middle of the volume."""
+        draw = _stream(self.seed, 4)
+        c, limit = self.config, math.radians(self.config.draw_deg)
+        shift = torch.from_numpy(draw.uniform(-c.draw_mm, c.draw_mm, 3))
+        turn = rotation.exp(torch.from_numpy(draw.uniform(-limit, limit, 3)))
+        truth = self.scene.scan.world_T_ct(self.scene.scan.shots[0].t_s)
+        pivot = se3.transform_points(truth, self.ultrasound.grid.centre_ct[None])[0]
+        start = se3.translation(pivot) @ se3.from_parts(turn, shift) @ se3.translation(-pivot) @ truth
+        variance = torch.tensor([c.draw_mm**2 / 3] * 3 + [limit**2 / 3] * 3, dtype=torch.float64)
+        return InitialPose.of(start, torch.diag(variance), c.draw_mm, c.draw_deg)
+
+
+class Steps:
+    """Progress over the parts of a simulation, in frames."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress, self._done, self._total = progress, 0, BODY_SHARE
+
+    def plan(self, frames: int) -> None:
+        """Frames that will be made beside the body."""
+        self._total = BODY_SHARE + frames
+
+    def body(self, done: int, total: int) -> None:
+        """Progress of the body."""
+        self._tell(round(BODY_SHARE * done / max(1, total)))
+
+    def frames(self) -> Progress:
+        """Progress of the next frames."""
+        base = self._done
+
+        def tell(done: int, total: int) -> None:
+            self._tell(base + done)
+
+        return tell
+
+    def _tell(self, done: int) -> None:
+        self._done = done
+        if self._progress is not None:
+            self._progress(done, max(done, self._total))
+
+
+def prepare(
+    kind: Kind, seed: int, seconds: float, progress: Progress | None = None, config: SimulationConfig | None = None
+) -> Prepared:
+    """The body, the scan that is to be made, and what was known before: the sweep is made here.
+
+    Raises:
+        ConfigError, KinematicsError, GeometryError: see `simulate`.
+    """
     check_range("seed", seed, 0, 2**31 - 1)
-    check_range("seconds", seconds, 3.0, 600.0)  # faster than the joints of an iiwa can follow below
-    if folder.exists():
-        raise WriteError(f"'{folder.name}' exists already: choose another name or remove it; nothing was changed")
-    partial = folder.with_name(f".{folder.name}.partial")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        _write_session(partial, seed, seconds, progress, config or SimulationConfig())
-        partial.rename(folder)
-    except UsregError:
-        raise  # some are OSErrors too, and say already what is wrong
-    except OSError as error:
-        raise WriteError(f"cannot write the session '{folder.name}': {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return folder
+    check_range("seconds", seconds, 3.0, 600.0)
+    config, steps = config or default_config(kind), Steps(progress)
+    body = make_body(seed, config.body, steps.body)
+    scene = make_scene(kind, body, seed, seconds, config)
+    steps.plan(len(scene.sweep.shots) + len(scene.scan.shots))
+    swept = tuple(_counted(images(scene.sweep, scene.scanner), len(scene.sweep.shots), steps.frames()))
+    ultrasound = prior.ultrasound_volume(prior.tracked_frames(scene.sweep, swept), config.volume_spacing_mm)
+    ct = ct_image(body, _stream(seed, 5), config.ct)
+    ct = prior.cropped(ct, ultrasound.grid, config.ct_margin_mm)
+    landmarks = prior.seen(vessel_landmarks(body), ultrasound)
+    labels = prior.labels_on(ultrasound.grid, body)
+    return Prepared(kind, seed, config, body, scene, ultrasound, ct, labels, landmarks, swept, steps)
 
 
-def _write_session(
-    folder: Path, seed: int, seconds: float, progress: Progress | None, config: SimulationConfig
-) -> None:
-    streams = np.random.SeedSequence(seed).spawn(4)
-    tissue, scan, encoders, draw = (np.random.Generator(np.random.PCG64(s)) for s in streams)
-    phantom = make_phantom(config.phantom, tissue)
-    volume = _write_volumes(folder, phantom.volume)
-    world_T_ct = config.world_T_body @ se3.inverse(ct_T_body(volume.grid))
-    arm, geometry = load_arm(config.arm), load_probe(config.probe).geometry
-    recording = _scan(config, arm, geometry, world_T_ct, volume, seconds, scan, encoders)
-    scanner = Scanner(phantom.echo, volume.grid, geometry, config.scanner)
-    write_recording(folder / "bag", recording, scanner, config.latency_s, scan, progress)
-    write_session(folder, _session_config(config, seed, volume, world_T_ct, draw))
+def _counted(shots: Iterator[tuple[Shot, Tensor]], total: int, progress: Progress) -> Iterator[tuple[Shot, Tensor]]:
+    for done, shot in enumerate(shots, 1):
+        yield shot
+        progress(done, total)
 
 
-def _write_volumes(folder: Path, volume: Volume) -> Volume:
-    """Write the volume and its labels; what comes back is as a reader sees it (NIfTI keeps a rounded geometry)."""
-    write_volume(volume, folder / "volume.nii.gz")
-    if volume.labels is not None:
-        labels = volume.labels.to(torch.uint8)[None]
-        write_volume(replace(volume, data=labels, labels=None, label_names={}), folder / "labels.nii.gz")
-    return replace(read_volume(folder / "volume.nii.gz", volume.modality), label_names=volume.label_names)
+def vessel_landmarks(body: Body) -> dict[str, Tensor]:
+    """Bifurcations of the liver's vessels: points that move with the liver."""
+    return {name: p for name, p in body.landmarks.items() if "bifurcation" in name}
 
 
-def _scan(
-    config: SimulationConfig, arm: Arm, geometry: SectorGeometry, world_T_ct: Tensor, volume: Volume, seconds: float,
-    scan: np.random.Generator, encoders: np.random.Generator,
-) -> Recording:  # fmt: skip
-    """When frames and joints are measured, where the image truly is, and what the encoders say."""
-    joint_ns = np.rint(np.arange(int(seconds * config.joint_hz) + 1) * 1e9 / config.joint_hz).astype(np.int64)
-    count = int((seconds - 0.2) * config.frame_hz)
-    jitter = scan.uniform(-config.jitter_s, config.jitter_s, count)
-    frame_ns = np.rint((0.1 + np.arange(count) / config.frame_hz + jitter) * 1e6).astype(np.int64) * 1000
-    world_T_body = world_T_ct @ ct_T_body(volume.grid)
-
-    def probe(ns: int) -> Tensor:
-        return world_T_body @ body_T_probe(ns * 1e-9 / seconds)
-
-    q = follow(arm, (probe(int(ns)) for ns in joint_ns))
-    check_speed(arm, torch.from_numpy(joint_ns * 1e-9), q)
-    measured = q + torch.from_numpy(encoders.standard_normal(q.shape)) * arm.sigma_rad
-    probe_T_image = image_in_probe(geometry)
-    poses = torch.stack([probe(int(ns)) @ probe_T_image for ns in frame_ns])
-    statics = Statics(arm, probe_T_image, geometry)
-    return Recording(START_NS + joint_ns, measured, START_NS + frame_ns, poses, world_T_ct, statics)
-
-
-def image_in_probe(geometry: SectorGeometry) -> Tensor:
-    """probe_T_image (4, 4): origin in the middle of the face, z along the beam, slightly turned as in a real holder."""
-    face = torch.tensor([geometry.apex_mm[0], geometry.apex_mm[1] + geometry.radius_mm[0], 0.0], dtype=torch.float64)
-    axes = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]], dtype=torch.float64)  # image's y along z
-    turn = rotation.exp(torch.tensor([math.radians(a) for a in (1.5, -2.0, 1.0)], dtype=torch.float64))
-    return se3.from_parts(turn @ axes, -(turn @ axes @ face))
-
-
-def _session_config(
-    config: SimulationConfig, seed: int, volume: Volume, world_T_ct: Tensor, draw: np.random.Generator
-) -> SessionConfig:
-    limit_rad = math.radians(config.draw_deg)
-    shift = torch.from_numpy(draw.uniform(-config.draw_mm, config.draw_mm, 3))
-    turn = rotation.exp(torch.from_numpy(draw.uniform(-limit_rad, limit_rad, 3)))
-    pivot = se3.transform_points(world_T_ct, volume.grid.centre_ct[None])[0]
-    start = se3.translation(pivot) @ se3.from_parts(turn, shift) @ se3.translation(-pivot) @ world_T_ct
-    variance = torch.tensor([config.draw_mm**2 / 3] * 3 + [limit_rad**2 / 3] * 3, dtype=torch.float64)
-    return SessionConfig(
-        bag="bag", volume="volume.nii.gz", modality="US", labels="labels.nii.gz",
-        label_names={str(k): v for k, v in volume.label_names.items()},
-        initial=InitialPose.of(start, torch.diag(variance), config.draw_mm, config.draw_deg),
-        arm=config.arm, probe=config.probe, latency_applied_s=config.latency_s, seed=seed, truth=True,
-        description=DESCRIPTION, licence=LICENCE,
-    )  # fmt: skip
+def _stream(seed: int, index: int) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, index))))

@@ -6,28 +6,22 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from .errors import ConfigError, UsregError
+from ..errors import ConfigError, UsregError
+from .plain import PLAIN
+from .show import progress_bar, show
+from .simulate import simulate_app
 
-_PLAIN: dict[str, Any] = {
-    "no_args_is_help": True,
-    "add_completion": False,
-    "pretty_exceptions_enable": False,
-    "rich_markup_mode": None,
-}
-app = typer.Typer(help="Register live ultrasound to a volume. Research use only.", **_PLAIN)
-bench_app = typer.Typer(help="Measure against a peer in the same run.", **_PLAIN)
-simulate_app = typer.Typer(help="Make sessions whose truth is known.", **_PLAIN)
+app = typer.Typer(help="Register live ultrasound to a volume. Research use only.", **PLAIN)
+bench_app = typer.Typer(help="Measure against a peer in the same run.", **PLAIN)
 app.add_typer(bench_app, name="bench")
 app.add_typer(simulate_app, name="simulate")
 
-Progress = Callable[[int, int], None]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Frames = Annotated[str, typer.Option(help="Frames A:B:S as a Python slice, for example 0:80:2.")]
 CalibrationFile = Annotated[Path, typer.Option(help="Calibration: YAML or PLUS device-set XML.")]
@@ -36,9 +30,9 @@ CalibrationFile = Annotated[Path, typer.Option(help="Calibration: YAML or PLUS d
 @app.command()
 def info(file: Path, as_json: JsonFlag = False) -> None:
     """Tell what a sequence, bag, volume or calibration holds: frames, sizes, transforms, rate, gaps."""
-    from .data.describe import describe
+    from ..data.describe import describe
 
-    _show(describe(file), as_json, title=file.name)
+    show(describe(file), as_json, title=file.name)
 
 
 @app.command()
@@ -48,9 +42,9 @@ def convert(
     calibration: Annotated[Path | None, typer.Option(help="Calibration, where IN does not carry it.")] = None,
 ) -> None:
     """Convert a PLUS sequence to a bag, a bag to a PLUS sequence, or one sequence format to another."""
-    from .data.convert import convert_file
+    from ..data.convert import convert_file
 
-    with _progress("converting") as progress:
+    with progress_bar("converting") as progress:
         for line in convert_file(source, target, calibration, progress=progress):
             typer.echo(line)
 
@@ -66,15 +60,15 @@ def reconstruct(
     compounding: Annotated[str, typer.Option(help="mean, maximum or latest.")] = "mean",
 ) -> None:
     """Reconstruct a volume from a tracked sweep, in the world frame of its calibration."""
-    from .config import from_mapping
-    from .data.volumes import write_volume
-    from .reconstruction import ReconstructionConfig
-    from .reconstruction import reconstruct as build
+    from ..config import from_mapping
+    from ..data.volumes import write_volume
+    from ..reconstruction import ReconstructionConfig
+    from ..reconstruction import reconstruct as build
 
     options = {"spacing_mm": spacing, "interpolation": interpolation, "compounding": compounding}
     config = from_mapping(ReconstructionConfig, options)
     tracked, _ = _load_frames(sequence, calibration, frames)
-    with _progress("inserting frames") as progress:
+    with progress_bar("inserting frames") as progress:
         volume = build(tracked, config, progress=progress)
     write_volume(volume, out)
     size = "x".join(map(str, volume.grid.size))
@@ -100,20 +94,20 @@ def register(
     as_json: JsonFlag = False,
 ) -> None:
     """Register frames of a sequence to a volume, each from a start off the tracked pose; write how far each was off."""
-    from .data.volumes import read_volume
-    from .evaluation import result_json
-    from .study import run_study
-    from .systems import build
+    from ..data.volumes import read_volume
+    from ..evaluation import result_json
+    from ..study import run_study
+    from ..systems import build
 
     limits = _six_numbers(perturb)
     tracked, _ = _load_frames(sequence, calibration, frames)
     registrar, reference = build(system), read_volume(volume)
-    with _progress("registering") as progress:
+    with progress_bar("registering") as progress:
         found, truth = [t for t in tracked if t is not None], _read_pose(world_t_ct)
         rows = run_study(found, reference, registrar, limits, starts, seed, truth=truth, progress=progress)
     result = result_json(rows)
     _write_text(out, json.dumps(result, indent=1, sort_keys=True) + "\n")
-    _show(result["summary"], as_json, title=f"{system}: {len(rows)} starts")
+    show(result["summary"], as_json, title=f"{system}: {len(rows)} starts")
 
 
 @app.command()
@@ -125,12 +119,12 @@ def evaluate(
     as_json: JsonFlag = False,
 ) -> None:
     """Summarise a RESULT.json; with --report also draw it."""
-    from .evaluation import read_result, report_result
+    from ..evaluation import read_result, report_result
 
     content = read_result(result)
     if report is not None:
         report_result(content, report)
-    _show(content["summary"], as_json, title=result.name)
+    show(content["summary"], as_json, title=result.name)
 
 
 @app.command()
@@ -141,18 +135,18 @@ def replay(
     as_json: JsonFlag = False,
 ) -> None:
     """Play a session through the Navigator, without ROS, and report how far each frame was off."""
-    from .replay import replay_session
+    from ..replay import replay_session
 
     _make_folder(report)
-    with _progress("replaying") as progress:
+    with progress_bar("replaying") as progress:
         summary = replay_session(bag, report, system=system, progress=progress)
-    _show(summary, as_json, title=bag.name)
+    show(summary, as_json, title=bag.name)
     typer.echo(f"report: {report / 'index.html'}", err=as_json)
 
 
 @app.command()
 def run(
-    session: Annotated[str, typer.Argument(help="phantom, replay or live.")],
+    session: Annotated[str, typer.Argument(help="phantom, volunteer, replay or live.")],
     arguments: Annotated[
         list[str] | None, typer.Argument(metavar="[NAME:=VALUE]...", help="As `ros2 launch` takes them: probe:=linear.")
     ] = None,
@@ -170,7 +164,7 @@ def run(
 ) -> None:
     """Start the nodes of a session over ROS 2, as the launch files do, until it ends or Ctrl-C."""
     try:
-        from .nodes import runner
+        from ..nodes import runner
     except ImportError as error:
         raise ConfigError(
             f"ROS 2 is not importable here ({error}); run `make build`, or source your ROS 2 distribution"
@@ -184,60 +178,23 @@ def run(
 
 
 def _reporter(folder: Path) -> Callable[[Path, Any], None]:
-    from .replay.recorded import report_recording
+    from ..replay.recorded import report_recording
 
     _make_folder(folder)
 
     def write(recording: Path, session: Any) -> None:
         typer.echo("writing the report")
-        _show(report_recording(recording, session, folder), False, title=session.folder.name)
+        show(report_recording(recording, session, folder), False, title=session.folder.name)
         typer.echo(f"report: {folder / 'index.html'}")
 
     return write
-
-
-@simulate_app.command("phantom")
-def simulate_phantom_command(
-    out: Annotated[Path, typer.Option(help="Folder to make; must not exist.")],
-    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
-    seconds: Annotated[float, typer.Option(help="Length of the session.")] = 12.0,
-) -> None:
-    """Simulate a robot that scans a rigid phantom: bag, volume, truth and session.yaml."""
-    from .simulation import simulate_phantom
-
-    with _progress("simulating") as progress:
-        simulate_phantom(out, seed=seed, seconds=seconds, progress=progress)
-    typer.echo(f"wrote {out}")
-
-
-@simulate_app.command("body")
-def simulate_body_command(
-    out: Annotated[Path, typer.Option(help="Folder to make; must not exist.")],
-    seed: Annotated[int, typer.Option(help="Of the anatomy, and of the images' noise.")] = 0,
-    labels: Annotated[Path | None, typer.Option(help="Segmentation by TotalSegmentator to take instead.")] = None,
-    ct: Annotated[Path | None, typer.Option(help="CT of that segmentation: gives skin, fat, muscle and gas.")] = None,
-    names: Annotated[str | None, typer.Option(help="What its labels mean: v1, v2, mr, or a list (CSV, JSON).")] = None,
-    contrast: Annotated[str, typer.Option(help="Phase of the CT: none, arterial or portal.")] = "portal",
-    spacing: Annotated[float, typer.Option(help="Voxel size, mm.")] = 1.0,
-) -> None:
-    """Make a digital body: labels, CT, T1 and T2, landmarks, organ surfaces; from a seed or a segmentation."""
-    from .config import from_mapping
-    from .simulation.body import BodyFolderConfig, read_body_file, simulate_body
-
-    voxels = {"spacing_mm": spacing}
-    config = from_mapping(BodyFolderConfig, {"body": voxels, "labels": voxels, "ct": {"contrast": contrast}})
-    with _progress("making the body") as progress:
-        simulate_body(out, seed, labels, ct, names, config, progress)
-    for unknown in read_body_file(out).unknown_labels:
-        typer.echo(f"unknown label, taken as soft tissue: {unknown}", err=True)
-    typer.echo(f"wrote {out}")
 
 
 def _bench(name: str) -> Callable[..., None]:
     def command(context: typer.Context) -> None:
         import runpy
 
-        from .data.share import share_dir
+        from ..data.share import share_dir
 
         script = share_dir() / "benchmarks" / f"bench_{name}.py"
         sys.argv = [str(script), *context.args]
@@ -252,9 +209,9 @@ for _name in ("refine", "live", "reconstruct"):
 
 
 def _load_frames(sequence: Path, calibration: Path, frames: str) -> tuple[list[Any], Any]:
-    from .data.calibration import read_calibration
-    from .data.sequences import read_sequence
-    from .data.tracked import tracked_frames
+    from ..data.calibration import read_calibration
+    from ..data.sequences import read_sequence
+    from ..data.tracked import tracked_frames
 
     chosen = _slice(frames)
     recording = read_sequence(sequence)
@@ -292,8 +249,8 @@ def _six_numbers(text: str) -> tuple[float, ...]:
 def _read_pose(path: Path | None) -> Any:
     import torch
 
-    from .config import load_yaml
-    from .geometry import se3
+    from ..config import load_yaml
+    from ..geometry import se3
 
     if path is None:
         return se3.identity()
@@ -306,7 +263,7 @@ def _read_pose(path: Path | None) -> Any:
 
 def _make_folder(folder: Path) -> None:
     """Before the long work, so that a folder that cannot be written is known at once."""
-    from .errors import WriteError
+    from ..errors import WriteError
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -315,7 +272,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _write_text(path: Path, text: str) -> None:
-    from .errors import WriteError
+    from ..errors import WriteError
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -324,53 +281,6 @@ def _write_text(path: Path, text: str) -> None:
         temporary.replace(path)
     except OSError as error:
         raise WriteError(f"cannot write '{path}': {error.strerror}") from error
-
-
-def _show(content: Any, as_json: bool, title: str) -> None:
-    if as_json:
-        typer.echo(json.dumps(content, indent=1, sort_keys=True))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=title, show_header=False, title_justify="left")
-    for name, value in _flat(content):
-        table.add_row(name, _text(value))
-    Console().print(table)
-
-
-def _flat(content: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(content, dict):
-        for key, value in content.items():
-            yield from _flat(value, f"{prefix}{key}.")
-    else:
-        yield prefix.rstrip("."), content
-
-
-def _text(value: Any) -> str:
-    """One cell: numbers short but stamps whole, matrices and lists of records a line each."""
-    if isinstance(value, float):
-        return f"{value:.3f}" if abs(value) >= 1e5 else f"{value:.4g}"
-    if isinstance(value, dict):
-        return ", ".join(f"{k} {_text(v)}" for k, v in value.items())
-    if isinstance(value, list):
-        nested = any(isinstance(v, (list, dict)) for v in value)
-        return ("\n" if nested else ", ").join(map(_text, value)) or "none"
-    return "none" if value is None else str(value)
-
-
-@contextmanager
-def _progress(label: str) -> Iterator[Progress]:
-    """A bar on standard error on a terminal, nothing elsewhere; `progress(done, total)`."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(label, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def main() -> None:

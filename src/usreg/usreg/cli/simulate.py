@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`usreg simulate`: bodies, sessions and a page of pictures of the digital patient."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from ..errors import ConfigError
+from .plain import PLAIN
+from .show import progress_bar
+
+simulate_app = typer.Typer(help="Make bodies and sessions whose truth is known.", **PLAIN)
+
+Kind = Literal["phantom", "volunteer"]
+Out = Annotated[Path | None, typer.Option(help="Folder to make; must not exist. With --live it gets no bag.")]
+Seed = Annotated[int, typer.Option(help="Same seed, same bytes.")]
+Seconds = Annotated[float, typer.Option(help="Length of the scan.")]
+Live = Annotated[bool, typer.Option("--live", help="Stream over ROS 2 in real time instead of writing a bag.")]
+Namespace = Annotated[str, typer.Option(help="Of the graph that listens (--live).")]
+
+
+@simulate_app.command("phantom")
+def simulate_phantom_command(
+    out: Out = None, seed: Seed = 0, seconds: Seconds = 30.0, live: Live = False, namespace: Namespace = ""
+) -> None:
+    """Simulate a robot that scans a rigid phantom: bag, 3D ultrasound, CT, labels, landmarks, truth, session.yaml."""
+    _simulate("phantom", out, seed, seconds, live, namespace)
+
+
+@simulate_app.command("volunteer")
+def simulate_volunteer_command(
+    out: Out = None, seed: Seed = 0, seconds: Seconds = 12.0, live: Live = False, namespace: Namespace = ""
+) -> None:
+    """Simulate a breathing volunteer under an encoder arm: a sweep in breath-hold, then free scanning."""
+    _simulate("volunteer", out, seed, seconds, live, namespace)
+
+
+def _simulate(kind: Kind, out: Path | None, seed: int, seconds: float, live: bool, namespace: str) -> None:
+    if live:
+        raise typer.Exit(_streamed(kind, out, seed, seconds, namespace))
+    if out is None:
+        raise ConfigError("name the folder to make: --out FOLDER")
+    from ..simulation import simulate
+
+    with progress_bar("simulating") as progress:
+        simulate(kind, out, seed, seconds, progress)
+    typer.echo(f"wrote {out}")
+
+
+def _streamed(kind: Kind, out: Path | None, seed: int, seconds: float, namespace: str) -> int:
+    try:
+        from ..nodes import simulator
+    except ImportError as error:
+        raise ConfigError(
+            f"ROS 2 is not importable here ({error}); run `make build`, or source your ROS 2 distribution"
+        ) from error
+    return simulator.stream(kind, seed, seconds, folder=out, namespace=namespace, say=typer.echo)
+
+
+@simulate_app.command("body")
+def simulate_body_command(
+    out: Annotated[Path, typer.Option(help="Folder to make; must not exist.")],
+    seed: Annotated[int, typer.Option(help="Of the anatomy, and of the images' noise.")] = 0,
+    labels: Annotated[Path | None, typer.Option(help="Segmentation by TotalSegmentator to take instead.")] = None,
+    ct: Annotated[Path | None, typer.Option(help="CT of that segmentation: gives skin, fat, muscle and gas.")] = None,
+    names: Annotated[str | None, typer.Option(help="What its labels mean: v1, v2, mr, or a list (CSV, JSON).")] = None,
+    contrast: Annotated[str, typer.Option(help="Phase of the CT: none, arterial or portal.")] = "portal",
+    spacing: Annotated[float, typer.Option(help="Voxel size, mm.")] = 1.0,
+) -> None:
+    """Make a digital body: labels, CT, T1 and T2, landmarks, organ surfaces; from a seed or a segmentation."""
+    from ..config import from_mapping
+    from ..simulation.body import BodyFolderConfig, read_body_file, simulate_body
+
+    voxels = {"spacing_mm": spacing}
+    config = from_mapping(BodyFolderConfig, {"body": voxels, "labels": voxels, "ct": {"contrast": contrast}})
+    with progress_bar("making the body") as progress:
+        simulate_body(out, seed, labels, ct, names, config, progress)
+    for unknown in read_body_file(out).unknown_labels:
+        typer.echo(f"unknown label, taken as soft tissue: {unknown}", err=True)
+    typer.echo(f"wrote {out}")
