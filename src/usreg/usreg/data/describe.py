@@ -12,10 +12,12 @@ from torch import Tensor
 
 from ..config import to_mapping
 from ..errors import CalibrationError, FileFormatError, MissingFileError, UsregError
-from .bags import describe_bag
+from .bag_messages import decode_geometry
+from .bags import BagReader, describe_bag
 from .calibration import read_calibration_with_warnings
 from .calibration_yaml import calibration_mapping
 from .dicom import read_cine
+from .landmarks import read_landmarks
 from .plus_xml import read_xml, static_transforms
 from .sequence import Sequence
 from .sequences import is_sequence, read_sequence
@@ -69,10 +71,43 @@ def _describe_folder(path: Path) -> dict[str, Any]:
 
 
 def _describe_session(path: Path) -> dict[str, Any]:
-    """The settings that a session states, and its bag."""
+    """The settings that a session states, what its files hold, and its bag; a session for a live graph has none."""
     session = read_session(path)
-    stated = {k: v for k, v in to_mapping(session.config).items() if v not in ("", {}, None) and k not in NESTED}
-    return {"kind": "session", **stated, "bag": describe_bag(session.bag_path)}
+    config = session.config
+    told = {k: v for k, v in to_mapping(config).items() if v not in ("", {}, None) and k not in NESTED}
+    volumes = {"volume": session.volume_path, **session.volume_paths}
+    told["grids"] = {name: _describe_grid(file) for name, file in volumes.items() if file is not None}
+    if session.landmarks_path is not None:
+        told["landmarks"] = {"file": config.landmarks, "points": len(read_landmarks(session.landmarks_path))}
+    if session.sweep_path is not None:
+        told["sweep"] = {"file": config.sweep, "depths": describe_depths(session.sweep_path, config.topics.geometry)}
+    if config.bag:
+        told["depths"] = describe_depths(session.bag_path, config.topics.geometry)
+        told["bag"] = describe_bag(session.bag_path)
+    return {"kind": "session", **told}
+
+
+def _describe_grid(path: Path) -> dict[str, Any]:
+    """What tells one volume of a session from another."""
+    told = _describe_volume(path)
+    return {name: told[name] for name in ("size", "spacing_mm", "filled") if told[name] is not None}
+
+
+def describe_depths(bag: Path, topic: str) -> list[dict[str, Any]]:
+    """Image depths of a bag in the order of time: from when, over how many frames, and the size of the images."""
+    runs: list[dict[str, Any]] = []
+    with BagReader(bag, skip_damaged=True) as reader:
+        for raw in reader.raw_messages([topic]) if topic in reader.topics else ():
+            try:
+                stamp_s, geometry = decode_geometry(reader.decode(raw))
+            except UsregError:
+                continue  # the bag's own summary counts what cannot be read
+            width, height = geometry.plane.width, geometry.plane.height
+            kept = {"depth_mm": getattr(geometry, "depth_mm", None), "size": [width, height]}
+            if not runs or any(runs[-1][name] != value for name, value in kept.items()):
+                runs.append({"from_s": stamp_s, "frames": 0, **kept})
+            runs[-1]["frames"] += 1
+    return runs
 
 
 def describe_sequence(sequence: Sequence) -> dict[str, Any]:

@@ -74,12 +74,18 @@ def seen(landmarks: dict[str, Tensor], volume: Volume) -> dict[str, Tensor]:
 
 
 def cropped(volume: Volume, around: VoxelGrid, margin_mm: float) -> Volume:
-    """The part of a volume that holds another grid and a margin."""
+    """The part of a volume that holds another grid and a margin.
+
+    Raises:
+        NoOverlapError: the grid lies beside the volume.
+    """
     index = se3.transform_points(volume.grid.index_T_ct, around.corners_ct)
     margin = torch.tensor([margin_mm / s for s in volume.grid.spacing_mm], dtype=torch.float64)
     low = torch.floor(index.min(0).values - margin).clamp(min=0).long().tolist()
     top = torch.ceil(index.max(0).values + margin).long().tolist()
     high = [min(n - 1, v) for n, v in zip(volume.grid.size, top, strict=True)]
+    if any(a > b for a, b in zip(low, high, strict=True)):
+        raise NoOverlapError("what the sweep has seen lies beside the volume: scan another place")
     box = tuple(slice(a, b + 1) for a, b in zip(low, high, strict=True))
     origin = volume.grid.ct_T_index @ torch.tensor([*map(float, low), 1.0], dtype=torch.float64)
     size = tuple(b - a + 1 for a, b in zip(low, high, strict=True))

@@ -113,14 +113,21 @@ def images(recording: Recording, scanner: Scanner, workers: int = 2) -> Iterator
     scanners = devices(recording, scanner)
     with ThreadPoolExecutor(workers) as pool:
         waiting: deque[tuple[Shot, Future[Tensor]]] = deque()
-        for shot in recording.shots:
-            waiting.append((shot, pool.submit(expose, scanners[shot.mount.stamp_ns], shot)))
-            if len(waiting) > AHEAD:
-                ready, image = waiting.popleft()
-                yield ready, image.result()
-        while waiting:
-            ready, image = waiting.popleft()
-            yield ready, image.result()
+        try:
+            for shot in recording.shots:
+                waiting.append((shot, pool.submit(expose, scanners[shot.mount.stamp_ns], shot)))
+                if len(waiting) > AHEAD:
+                    yield _first(waiting)
+            while waiting:
+                yield _first(waiting)
+        finally:
+            for _, image in waiting:  # who stops half-way does not wait for what nobody will see
+                image.cancel()
+
+
+def _first(waiting: deque[tuple[Shot, Future[Tensor]]]) -> tuple[Shot, Tensor]:
+    shot, image = waiting.popleft()
+    return shot, image.result()
 
 
 def devices(recording: Recording, scanner: Scanner) -> dict[int, Scanner]:

@@ -74,7 +74,7 @@ def frame_times(
     """Times of acquisition and of arrival (N, 2), s, without the frames that are lost.
 
     Raises:
-        ConfigError: the duration is too short for a single frame.
+        ConfigError: the duration is too short for a single frame, or every frame is lost.
     """
     count = int((duration_s - 2 * FIRST_S) * config.frame_hz)
     if count < 1:
@@ -84,6 +84,10 @@ def frame_times(
     kept = rng.random(count) >= config.drop_share
     for change in changes_s:
         kept &= (taken < change - GAP_S[0]) | (taken > change + GAP_S[1])
+    if not kept.any():
+        raise ConfigError(
+            f"not one of {count} frames in {duration_s} s is left: give more time, a higher frame_hz or less drop_share"
+        )
     return np.stack([taken, arrived], 1)[kept]
 
 

@@ -46,6 +46,7 @@ class SimulationConfig:
         sweep_s, sweep_hz: length and frame rate of the sweep that gives the 3D ultrasound.
         keep_sweep: whether the session holds the sweep's frames as a bag of its own.
         path, sweep_path: how the probe is led in the scan and in the phantom's sweep.
+        encoder: of the passive arm; its joint states come at the rate of `timing`.
         breathing: of the volunteer; the hold during the sweep is added.
         volume_spacing_mm: of the 3D ultrasound. ct_margin_mm: the CT is cut to the ultrasound and this much more.
         draw_mm, draw_deg: half widths, per axis, of the uniform draw that moves the initial world_T_ct off the truth.
@@ -142,25 +143,37 @@ def default_config(kind: Kind) -> SimulationConfig:
     )  # fmt: skip
 
 
+def load_devices(config: SimulationConfig) -> tuple[Arm, SectorGeometry, SectorGeometry]:
+    """The arm, and the probe's image at both depths.
+
+    Raises:
+        MissingFileError: no such arm or probe. ConfigError: a depth that no image has.
+    """
+    geometry = load_probe(config.probe).geometry
+    near, far = (at_depth(geometry, depth) for depth in config.depths_mm)
+    return load_arm(config.arm), near, far
+
+
 def make_scene(kind: Kind, body: Body, seed: int, seconds: float, config: SimulationConfig) -> Scene:
     """Scanner, arm, path and clocks of a session.
 
     Raises:
         KinematicsError: the arm cannot follow. NoOverlapError: the liver is seen from nowhere.
     """
-    arm, geometry = load_arm(config.arm), load_probe(config.probe).geometry
+    arm, near, far = load_devices(config)
     make = _phantom if kind == "phantom" else _volunteer
-    motion, sweep, scan = make(body, arm, geometry, seed, seconds, config)
-    scanner = Scanner(body.labels, load_tissues(), geometry, config.scanner, seed, motion)
+    motion, sweep, scan = make(body, arm, (near, far), seed, seconds, config)
+    scanner = Scanner(body.labels, load_tissues(), near, config.scanner, seed, motion)
     return Scene(scanner, sweep, scan)
 
 
 def _phantom(
-    body: Body, arm: Arm, geometry: SectorGeometry, seed: int, seconds: float, config: SimulationConfig
-) -> tuple[Motion, Recording, Recording]:
+    body: Body, arm: Arm, images: tuple[SectorGeometry, SectorGeometry], seed: int, seconds: float,
+    config: SimulationConfig,
+) -> tuple[Motion, Recording, Recording]:  # fmt: skip
     bed, still = config.world_T_bed(body), Still()
     robot = RobotConfig(joint_hz=config.timing.joint_hz)
-    near, far = (at_depth(geometry, depth) for depth in config.depths_mm)
+    near, far = images
     sweep_path = phantom_path(body, config.sweep_s, config.sweep_path, seed + 1)
     sweep_scan = Scan(
         arm, sweep_path, follow_path(arm, sweep_path, bed, _rng(seed, SWEEP, ENCODERS), robot), bed, still,
@@ -177,17 +190,19 @@ def _phantom(
 
 
 def _volunteer(
-    body: Body, arm: Arm, geometry: SectorGeometry, seed: int, seconds: float, config: SimulationConfig
-) -> tuple[Motion, Recording, Recording]:
+    body: Body, arm: Arm, images: tuple[SectorGeometry, SectorGeometry], seed: int, seconds: float,
+    config: SimulationConfig,
+) -> tuple[Motion, Recording, Recording]:  # fmt: skip
     way = replace(config.path, sweep_s=config.sweep_s)
     begin = way.sweep_s + way.settle_s  # of the free scanning
     total = begin + seconds
     hold = (-10.0, way.sweep_s + 0.3)
     motion = BreathingMotion(body, replace(config.breathing, holds_s=(hold, *config.breathing.holds_s)), seed)
-    near, far = (at_depth(geometry, depth) for depth in config.depths_mm)
+    near, far = images
     path = volunteer_path(body, total, motor_of(arm), way, seed)
     bed = config.world_T_bed(body)
-    track = lead_arm(arm, path, bed, _rng(seed, ENCODERS), config.encoder)
+    encoder = replace(config.encoder, joint_hz=config.timing.joint_hz)
+    track = lead_arm(arm, path, bed, _rng(seed, ENCODERS), encoder)
     scan = Scan(arm, path, track, bed, motion, START_NS, tuple(motion.lattice.organs))
     sweep = record(
         scan, (0.0, way.sweep_s), [Depth(0.0, near)], _sweep_timing(config), seed, SWEEP, _rng(seed, CALIBRATION)

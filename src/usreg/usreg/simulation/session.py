@@ -25,7 +25,7 @@ from .body import make_body
 from .body.ct import ct_image
 from .body.types import ORGANS, STRUCTURES, Body
 from .recording import Shot, images, write_recording
-from .scenario import Kind, Scene, SimulationConfig, default_config, make_scene
+from .scenario import Kind, Scene, SimulationConfig, default_config, load_devices, make_scene
 
 Progress = Callable[[int, int], None]
 LICENCE = "Apache-2.0"
@@ -34,6 +34,7 @@ DESCRIPTIONS = {
     "volunteer": "Simulated: a breathing abdomen, an encoder arm with a motorised scanner. Not a patient.",
 }
 BODY_SHARE = 40  # what the body weighs in the progress, in frames
+BODY, SWEEP, SCAN = range(3)  # parts of the progress
 
 
 def simulate_phantom(
@@ -67,8 +68,8 @@ def simulate(
         The folder.
 
     Raises:
-        WriteError: the folder exists, or cannot be written. ConfigError: a value out of its range. KinematicsError:
-            the arm cannot follow.
+        WriteError: the folder exists, or cannot be written. ConfigError: a value out of its range. MissingFileError: no
+            such arm or probe. KinematicsError: the arm cannot follow. NoOverlapError: the sweep sees no landmark.
     """
     with atomic_folder(folder) as partial:
         prepare(kind, seed, seconds, progress, config).write(partial, bag=True)
@@ -108,7 +109,7 @@ class Prepared:
             if config.sweep:
                 write_recording(folder / config.sweep, self.scene.sweep, self.swept)
             scan = self.scene.scan
-            write_recording(folder / "bag", scan, images(scan, self.scene.scanner), self.progress.frames())
+            write_recording(folder / "bag", scan, images(scan, self.scene.scanner), self.progress.part(SCAN))
             write_session(folder, config)
         return config
 
@@ -144,32 +145,24 @@ class Prepared:
 
 
 class Steps:
-    """Progress over the parts of a simulation, in frames."""
+    """Progress over the parts of a simulation, in frames: what is done only grows, what is to be done stays.
 
-    def __init__(self, progress: Progress | None) -> None:
-        self._progress, self._done, self._total = progress, 0, BODY_SHARE
+    Args:
+        weights: what each part weighs, whatever the number of its own steps.
+    """
 
-    def plan(self, frames: int) -> None:
-        """Frames that will be made beside the body."""
-        self._total = BODY_SHARE + frames
+    def __init__(self, progress: Progress | None, *weights: float) -> None:
+        self._progress, self._weights = progress, [max(1, round(w)) for w in weights]
 
-    def body(self, done: int, total: int) -> None:
-        """Progress of the body."""
-        self._tell(round(BODY_SHARE * done / max(1, total)))
-
-    def frames(self) -> Progress:
-        """Progress of the next frames."""
-        base = self._done
+    def part(self, index: int) -> Progress:
+        """Progress of a part by its own steps."""
+        before, weight = sum(self._weights[:index]), self._weights[index]
 
         def tell(done: int, total: int) -> None:
-            self._tell(base + done)
+            if self._progress is not None:
+                self._progress(before + weight * done // max(1, total), sum(self._weights))
 
         return tell
-
-    def _tell(self, done: int) -> None:
-        self._done = done
-        if self._progress is not None:
-            self._progress(done, max(done, self._total))
 
 
 def prepare(
@@ -178,15 +171,16 @@ def prepare(
     """The body, the scan that is to be made, and what was known before: the sweep is made here.
 
     Raises:
-        ConfigError, KinematicsError, GeometryError: see `simulate`.
+        ConfigError, MissingFileError, KinematicsError, NoOverlapError: see `simulate`.
     """
     check_range("seed", seed, 0, 2**31 - 1)
     check_range("seconds", seconds, 3.0, 600.0)
-    config, steps = config or default_config(kind), Steps(progress)
-    body = make_body(seed, config.body, steps.body)
+    config = config or default_config(kind)
+    load_devices(config)  # names that are wrong are told before the minutes that a body takes
+    steps = Steps(progress, BODY_SHARE, config.sweep_s * config.sweep_hz, seconds * config.timing.frame_hz)
+    body = make_body(seed, config.body, steps.part(BODY))
     scene = make_scene(kind, body, seed, seconds, config)
-    steps.plan(len(scene.sweep.shots) + len(scene.scan.shots))
-    swept = tuple(_counted(images(scene.sweep, scene.scanner), len(scene.sweep.shots), steps.frames()))
+    swept = tuple(_counted(images(scene.sweep, scene.scanner), len(scene.sweep.shots), steps.part(SWEEP)))
     ultrasound = prior.ultrasound_volume(prior.tracked_frames(scene.sweep, swept), config.volume_spacing_mm)
     ct = ct_image(body, _stream(seed, 5), config.ct)
     ct = prior.cropped(ct, ultrasound.grid, config.ct_margin_mm)
