@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,11 @@ import numpy as np
 from ...acquisition.agreement import load_probe
 from ...config import check_range
 from ...data.atomic import atomic_folder, write_text
+from ...data.types import Volume
 from ...geometry.sector import SectorGeometry
-from ..body import Body, ct_image, make_body, mr_image, surfaces
+from ..body import Body, Surface, ct_image, make_body, mr_image, surfaces
 from ..depth import at_depth
-from ..skin import find_skin
+from ..skin import Skin, find_skin
 from ..windows import find_windows
 from . import echo, movement, numbers, scenes
 from .config import GalleryConfig
@@ -26,6 +27,18 @@ from .slices import body_picture
 Progress = Callable[[int, int], None]
 IMAGES = 4  # tells the noise of CT and MR from other streams of the seed
 STEPS = 10  # of the progress: the body is four of them
+VOLUME = "_achieved_volume_ml"
+ULTRASOUND = (
+    "The same planes of the body by the differentiable renderer, on which networks are trained, and by the scanner of "
+    "the sessions and benchmarks, which shares no code with it and redraws the tissues. The dot shows the probe's "
+    "marked side."
+)
+NO_REAL = "No real frames were given (--real, --calibration): this page compares the two simulations only."
+BESIDE = (
+    "Real frames beside simulated ones of the same probe geometry (radii, angle, depth, pixels). They show different "
+    "people and different planes: compare the look, not the anatomy."
+)
+ARMS = "A robot scans below and between the ribs; a hand leads an encoder arm with a motorised scanner."
 
 
 def make_gallery(
@@ -53,100 +66,84 @@ def make_gallery(
     """
     check_range("seed", seed, 0, 2**31 - 1)
     with atomic_folder(out) as folder:
-        page = Gallery(seed, config or GalleryConfig(), progress).page(folder, real, calibration)
+        page = Gallery(folder, seed, config or GalleryConfig(), progress).page(real, calibration)
         write_text(folder / "index.html", page)
     return Path(out) / "index.html"
 
 
 class Gallery:
-    """What the sections share: the body, its CT, its surfaces, and how far the work is."""
+    """The sections of the page; each puts its pictures into the folder."""
 
-    def __init__(self, seed: int, config: GalleryConfig, progress: Progress | None) -> None:
+    def __init__(self, folder: Path, seed: int, config: GalleryConfig, progress: Progress | None = None) -> None:
         self._seed, self._config, self._progress, self._done = seed, config, progress, 0
-        self._folder = Path()
-
-    def page(self, folder: Path, real: str | Path | None, calibration: str | Path | None) -> str:
-        """All pictures into the folder, and the text of the page."""
         self._folder = folder
+
+    def page(self, real: str | Path | None, calibration: str | Path | None) -> str:
+        """All pictures into the folder, and the text of the page."""
         # Read what may be wrong before the long work
         given = None if real is None else echo.real_frames(real, calibration, self._config.real_frames)
         body = make_body(self._seed, self._config.body, lambda done, total: self._tell(4 * done // max(1, total)))
         self._tell(4)
-        sections = [*self._body(body), *self._echo(body, given), *self._movement(body)]
+        ct = ct_image(body, self._rng(0), self._config.ct)
+        shapes, skin = surfaces(body, scenes.SURFACES, self._config.surfaces), find_skin(body.labels)
+        self._tell(5)
+        sections = [self.body(body, ct, shapes)]
+        sections += [*self.echoes(body, ct, skin, given), *self.movement(body, shapes, skin)]
         facts = f"Body of seed {self._seed}, voxels of {self._config.body.spacing_mm:g} mm."
         return gallery_page("The digital patient", facts, sections)
 
-    def _body(self, body: Body) -> list[Section]:
+    def body(self, body: Body, ct: Volume, shapes: Mapping[str, Surface]) -> Section:
+        """Slices of labels, CT and MR; surfaces and vessels."""
         c = self._config
-        images = {"CT, portal venous phase" if c.ct.contrast == "portal" else "CT": ct_image(body, self._rng(0), c.ct),
-                  "MR T1": mr_image(body, self._rng(1), c.t1), "MR T2": mr_image(body, self._rng(2), c.t2)}  # fmt: skip
-        self._ct = next(iter(images.values()))
-        self._tell(5)
-        self._surfaces = surfaces(body, scenes.SURFACES, c.surfaces)
-        self._tell(6)
-        size = ", ".join(f"{k.removesuffix('_ml').replace('_', ' ').replace(' achieved volume', '')} {v:.0f} ml"
-                         for k, v in body.measures.items() if k.endswith("achieved_volume_ml"))  # fmt: skip
-        text = "One procedural abdomen: its label map, and as CT (window 350 HU, level 60) and MR see it."
+        name = "CT, portal venous phase" if c.ct.contrast == "portal" else "CT"
+        images = {name: ct, "MR T1": mr_image(body, self._rng(1), c.t1), "MR T2": mr_image(body, self._rng(2), c.t2)}
+        volumes = {k: v for k, v in body.measures.items() if k.endswith(VOLUME)}
+        sizes = ", ".join(f"{k.removesuffix(VOLUME).replace('_', ' ')} {v:.0f} ml" for k, v in volumes.items())
         pictures = {
             "Axial and coronal at the portal vein, sagittal at the right kidney": body_picture(body, images),
-            "Surfaces and vessel trees": scenes.organ_picture(body, self._surfaces, c.solid_px),
+            "Surfaces and vessel trees": scenes.organ_picture(body, shapes, c.solid_px),
         }
-        return [Section("Body", f"{text} Volumes: {size}.", self._saved("body", pictures))]
+        self._tell(6)
+        text = "One procedural abdomen: its label map, and as CT (window 350 HU, level 60) and MR see it."
+        return Section("Body", f"{text} Volumes: {sizes}.", self._saved("body", pictures))
 
-    def _echo(self, body: Body, real: echo.Frames | None) -> list[Section]:
-        c, skin = self._config, find_skin(body.labels)
+    def echoes(self, body: Body, ct: Volume, skin: Skin, real: echo.Frames | None) -> list[Section]:
+        """Ultrasound by renderer and scanner, beside real frames where there are any, and all in numbers."""
         geometry = self._geometry() if real is None else real.geometry
-        where = echo.places(skin, find_windows(body, skin), geometry, c)
-        sources = echo.simulated(body, where, geometry, c, self._seed)
+        where = echo.places(skin, find_windows(body, skin), geometry, self._config)
+        sources = echo.simulated(body, where, geometry, self._config, self._seed)
         self._tell(8)
-        text = (
-            "The same planes of the body by the differentiable renderer, on which networks are trained, and by the "
-            "scanner of the sessions and benchmarks, which shares no code with it and redraws the tissues. The dot "
-            "shows the probe's marked side."
-        )
-        pictures = {"Ultrasound at the windows of the liver": echo.echo_picture(body, self._ct, where, sources)}
-        sections = [Section("Ultrasound", text, self._saved("ultrasound", pictures))]
-        every = sources
+        pictures = {"Ultrasound at the windows of the liver": echo.echo_picture(body, ct, where, sources)}
+        sections = [Section("Ultrasound", ULTRASOUND, self._saved("ultrasound", pictures))]
         if real is None:
-            words = "No real frames were given (--real, --calibration): this page compares the two simulations only."
-            beside = Section("Beside real frames", words)
-        else:
-            every = [real, *sources]
-            words = (
-                "Real frames beside simulated ones of the same probe geometry (radii, angle, depth, pixels). They show "
-                "different people and different planes: compare the look, not the anatomy."
-            )
-            picture = {"Real frames (left) and simulated ones": echo.beside_real(real, where, sources)}
-            beside = Section("Beside real frames", words, self._saved("real", picture))
-        return [*sections, beside, self._numbers(every, real is not None)]
+            return [*sections, Section("Beside real frames", NO_REAL), self._numbers(sources, NOTICE)]
+        beside = {"Real frames (left) and simulated ones": echo.beside_real(real, where, sources)}
+        sections.append(Section("Beside real frames", BESIDE, self._saved("real", beside)))
+        return [*sections, self._numbers([real, *sources], REAL_NOTICE)]
 
-    def _numbers(self, sources: list[echo.Frames], with_real: bool) -> Section:
+    def _numbers(self, sources: list[echo.Frames], note: str) -> Section:
         rows = [numbers.appearance(s) for s in sources]
-        note = REAL_NOTICE if with_real else NOTICE
         plots = {
             "Histogram of the grey levels in the sector": numbers.histogram_plot(rows, note),
             "Depth profile": numbers.depth_plot(rows, note),
             "Speckle size from the autocovariance": numbers.speckle_plot(rows, note),
         }
-        text = "Means over the frames of each source, measured in the same way." + (
-            "" if with_real else " Without real frames there is no column for them."
-        )
+        text = "Means over the frames of each source, measured in the same way."
         return Section("Numbers", text, {}, self._kept("numbers", plots), rows)
 
-    def _movement(self, body: Body) -> list[Section]:
-        c, skin = self._config, find_skin(body.labels)
-        runs = movement.rides(body, self._seed, c)
+    def movement(self, body: Body, shapes: Mapping[str, Surface], skin: Skin) -> list[Section]:
+        """Arms, paths and joints; breathing."""
+        runs = movement.rides(body, self._seed, self._config)
         self._tell(9)
-        picture = {"Arms over the body and the probe's way": scenes.arm_picture(self._surfaces, runs, c.solid_px)}
+        picture = {"Arms over the body": scenes.arm_picture(shapes, runs, self._config.solid_px)}
         plots = {f"The probe's way, {r.name}": movement.unrolled_plot(r, skin) for r in runs}
         plots |= {f"Joints, {r.name} ({r.arm.name})": movement.joint_plot(r) for r in runs}
-        breaths = movement.breaths(body, self._seed, c)
+        breaths = movement.breaths(body, self._seed, self._config)
         curves = {f"Breathing, {b.name}": movement.breathing_plot(b) for b in breaths}
         curves["Hysteresis of the middle of the liver"] = movement.loop_plot(breaths)
         self._tell(STEPS)
-        text = "A robot scans below and between the ribs; a hand leads an encoder arm with a motorised scanner."
         return [
-            Section("Arms and paths", text, self._saved("arms", picture), self._kept("paths", plots)),
+            Section("Arms and paths", ARMS, self._saved("arms", picture), self._kept("paths", plots)),
             Section("Breathing", "Rigid motion of the liver at its middle.", {}, self._kept("breathing", curves)),
         ]
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -15,7 +16,7 @@ from ...evaluation.figures import BLUE, ORANGE, RED, draw
 from ...geometry import se3
 from ...kinematics import Arm, load_arm
 from ..body.types import ORGANS, Body
-from ..breathing import BreathingConfig
+from ..breathing import Breathing, BreathingConfig
 from ..encoder_arm import EncoderConfig, lead_arm
 from ..motion import BreathingMotion
 from ..motor import motor_of
@@ -136,16 +137,22 @@ class Breath:
 
 
 def breaths(body: Body, seed: int, config: GalleryConfig) -> list[Breath]:
-    """A regular patient, an irregular one, and one who holds his breath and coughs."""
+    """A regular patient, an irregular one, and one who holds his breath and coughs.
+
+    Raises:
+        ConfigError: the body has no organ that breathes, or breathes so deeply that it folds.
+    """
     span, base = config.breathing_s, config.breathing
     held = replace(base, holds_s=((0.3 * span, 0.55 * span),), coughs_s=(0.8 * span,))
     kinds = {"regular (cos⁴)": replace(base, waveform="cos4"), "irregular": base, "hold and cough": held}
+    motion = BreathingMotion(body, base, seed)
     t = np.arange(0.0, span, 1.0 / BREATH_HZ)
-    return [_breath(name, body, seed, t, c) for name, c in kinds.items()]
+    return [_breath(name, motion, seed, t, c) for name, c in kinds.items()]
 
 
-def _breath(name: str, body: Body, seed: int, t: NDArray[np.float64], config: BreathingConfig) -> Breath:
-    motion = BreathingMotion(body, config, seed)
+def _breath(name: str, like: BreathingMotion, seed: int, t: NDArray[np.float64], config: BreathingConfig) -> Breath:
+    motion = copy.copy(like)  # how an organ moves does not need the lattice made anew
+    motion.config, motion.breathing = config, Breathing(config, seed)
     organ = next(o for o in ORGANS if o in motion.lattice.organs)
     centre = torch.from_numpy(motion.lattice.centroids[motion.lattice.organs.index(organ)])
     moved = np.stack([se3.transform_points(motion.bed_T_organ(organ, s), centre[None])[0].numpy() for s in t])

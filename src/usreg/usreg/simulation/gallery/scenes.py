@@ -86,7 +86,10 @@ def _arm(points: NDArray[np.float64], ride: Ride, t_s: float) -> list[tuple[Surf
     radii = np.linspace(thick, thin, len(links))
     tubes = [_tube(a, b, r) for (a, b), r in zip(links, radii, strict=True)]
     face = (ride.world_T_bed.numpy() @ ride.path.poses([t_s])[0])[:3, 3]
-    return [(tube_surface(tubes), ARM_COLOUR), (tube_surface([_tube(points[-1], face, 16.0)]), PROBE_COLOUR)]
+    return [
+        (tube_surface(tubes, sides=40), ARM_COLOUR),
+        (tube_surface([_tube(points[-1], face, 16.0)], sides=24), PROBE_COLOUR),
+    ]
 
 
 def _trail(ride: Ride) -> list[Solid]:

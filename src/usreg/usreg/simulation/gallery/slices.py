@@ -35,7 +35,7 @@ def body_picture(body: Body, images: Mapping[str, Volume]) -> Picture:
     windows = {name: grey_window(volume) for name, volume in images.items()}
     rows = []
     for name, (x, y, edges) in PLANES.items():
-        pose, plane = _through(body, cut_point(body, name), x, y)
+        pose, plane = through(body, cut_point(body, name), x, y)
         tiles = [Tile(coloured(label_slice(labels, pose, plane)), f"{name} · labels", edges)]
         for kind, volume in images.items():
             tiles.append(Tile(rgb(grey_slice(volume, pose, plane, windows[kind])), f"{name} · {kind}", edges))
@@ -77,7 +77,7 @@ def cut_point(body: Body, plane: str) -> Tensor:
     return body.labels.grid.centre_ct
 
 
-def _through(
+def through(
     body: Body, point: Tensor, x: tuple[float, float, float], y: tuple[float, float, float]
 ) -> tuple[Tensor, PlaneGrid]:  # fmt: skip
     """Pose and grid of a slice through a point that shows the whole body."""

@@ -117,7 +117,7 @@ def _triangles(
     return corners, place[:, 2][faces[seen]].mean(-1), towards[seen], colours
 
 
-def tube_surface(tubes: Sequence[Tube], least_mm: float = 0.0) -> Surface:
+def tube_surface(tubes: Sequence[Tube], least_mm: float = 0.0, sides: int = SIDES) -> Surface:
     """Cones with rounded ends around the axes of tubes, at least this thick (radius), so that thin ones are seen."""
     start = np.array([t.start_mm for t in tubes], float)
     stop = np.array([t.stop_mm for t in tubes], float)
@@ -128,7 +128,7 @@ def tube_surface(tubes: Sequence[Tube], least_mm: float = 0.0) -> Surface:
     u = np.cross(axis, other)
     u /= np.linalg.norm(u, axis=-1, keepdims=True)
     v = np.cross(axis, u)
-    angle = np.arange(SIDES) * 2 * math.pi / SIDES
+    angle = np.arange(sides) * 2 * math.pi / sides
     circle = np.cos(angle)[:, None] * u[:, None] + np.sin(angle)[:, None] * v[:, None]
     rings = []
     for end, which, sign, shares in ((start, 0, -1.0, END_SHARES[::-1]), (stop, 1, 1.0, END_SHARES)):
@@ -136,8 +136,8 @@ def tube_surface(tubes: Sequence[Tube], least_mm: float = 0.0) -> Surface:
             r = radii[:, which, None]
             rings.append((end + sign * out * r * axis)[:, None] + (wide * r)[:, None] * circle)
     points = np.stack(rings, 1)
-    i, j = np.arange(SIDES), (np.arange(SIDES) + 1) % SIDES
-    belt = np.concatenate([np.stack([i, j, SIDES + j], -1), np.stack([i, SIDES + j, SIDES + i], -1)])
-    faces = np.concatenate([belt + SIDES * k for k in range(len(rings) - 1)])
-    every = (np.arange(len(tubes)) * len(rings) * SIDES)[:, None, None] + faces
+    i, j = np.arange(sides), (np.arange(sides) + 1) % sides
+    belt = np.concatenate([np.stack([i, j, sides + j], -1), np.stack([i, sides + j, sides + i], -1)])
+    faces = np.concatenate([belt + sides * k for k in range(len(rings) - 1)])
+    every = (np.arange(len(tubes)) * len(rings) * sides)[:, None, None] + faces
     return Surface(torch.from_numpy(points.reshape(-1, 3).astype(np.float32)), torch.from_numpy(every.reshape(-1, 3)))
