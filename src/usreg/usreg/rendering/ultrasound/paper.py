@@ -26,7 +26,7 @@ from .sample import one_hot
 from .scan_convert import scan_convert
 from .tissue import LabelCache
 
-# Attenuation, impedance, and the scatterers' mean mu0, density mu1 and spread sigma0 of the published renderer, by class.
+# Attenuation, impedance, and the scatterers' mean mu0, density mu1, spread sigma0 as published, by class.
 CLASSES = {
     "lung": (1.64, 0.0004, 0.78, 0.56, 0.1),
     "fat": (0.63, 1.38, 0.5, 0.5, 0.0),
@@ -40,8 +40,8 @@ CLASSES = {
 }  # fmt: skip
 CLASS_OF = {
     "coupling": "background", "fat": "fat", "visceral_fat": "fat", "muscle": "muscle", "bone": "bone",
-    "cartilage": "bone", "lung": "lung", "gas": "lung", "liver": "liver", "blood": "vessel", "bile": "vessel", "kidney_cortex": "kidney",
-    "kidney_medulla": "kidney", "kidney_sinus": "fat", "spleen": "liver",
+    "cartilage": "bone", "lung": "lung", "gas": "lung", "liver": "liver", "blood": "vessel", "bile": "vessel",
+    "kidney_cortex": "kidney", "kidney_medulla": "kidney", "kidney_sinus": "fat", "spleen": "liver",
 }  # fmt: skip
 
 

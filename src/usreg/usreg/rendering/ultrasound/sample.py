@@ -19,7 +19,7 @@ from .speckle import ScattererTile, scatterers
 from .tissue import LabelMap
 
 IMPEDANCE, ATTENUATION, ECHO, TEXTURE = range(4)  # columns of the tissue table
-TINY = 1e-9
+TINY = 1e-12
 SHARP = 3  # power that makes interfaces thin again
 Entry = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -89,7 +89,8 @@ def _echoes(labels: LabelMap, hot: OneHot, rows: Tensor, tile: ScattererTile | N
     shift = labels.shift.to(place) * tile.size
     field = scatterers(tile, place.index_select(0, hot.sample) + shift.index_select(0, hot.kind))
     texture = (0.5 * rows[:, TEXTURE].sqrt() * field[2] - 0.25 * rows[:, TEXTURE]).exp()
-    amplitude = (hot.weight + TINY).sqrt() * rows[:, ECHO] * texture
+    root = (hot.weight + TINY).sqrt() - TINY**0.5  # zero where a kind comes in, with a finite slope
+    amplitude = root * rows[:, ECHO] * texture
     return torch.stack([amplitude * field[0], amplitude * field[1]], -1)
 
 

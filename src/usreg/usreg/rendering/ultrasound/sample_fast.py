@@ -101,7 +101,7 @@ def _sample(
             pz = t[2, 0] * x + t[2, 1] * y + t[2, 2] * z + t[2, 3] + shift[kind, 2]
             real, imaginary, texture = _scatterers(field, period, correlation, px, py, pz)
             v2 = rows[kind, 3]
-            size = np.sqrt(part + np.float32(1e-9)) * echo
+            size = np.sqrt(part) * echo
             size *= np.exp(np.float32(0.5) * np.sqrt(v2) * texture - np.float32(0.25) * v2)
             out[n, 5] += size * real
             out[n, 6] += size * imaginary
