@@ -18,6 +18,7 @@ from usreg.data.bag_messages import (
     encode_geometry,
     encode_image,
     encode_joints,
+    joints_in_mm,
     make,
 )
 from usreg.data.bag_poses import (
@@ -166,6 +167,9 @@ def test_no_message_for_a_projection():
 def test_joints():
     got = decode_joints(wire(encode_joints(1.5, ["a", "b"], [0.1, -0.2])))
     assert got == (1.5, ("a", "b"), (0.1, -0.2))
+    slid = wire(encode_joints(1.5, ["a", "b"], [0.1, -40.0], sliding={"b"}))
+    assert decode_joints(slid) == (1.5, ("a", "b"), (0.1, -0.04))
+    assert joints_in_mm(("a", "b"), (0.1, -0.04), {"b"}) == (0.1, -40.0)
     with pytest.raises(ShapeError, match="2 joint names"):
         encode_joints(1.0, ["a", "b"], [0.1])
     message = encode_joints(1.0, ["a"], [0.1])

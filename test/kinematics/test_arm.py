@@ -37,6 +37,15 @@ def test_names_can_be_those_of_another_driver() -> None:
         load_arm("iiwa7", joint_names=["only", "two"])
 
 
+def test_limits_of_a_sliding_joint_are_told_in_mm() -> None:
+    arm = load_arm("encoder6_slide")
+    assert arm.sliding == {"scanner_slide"}
+    with pytest.raises(KinematicsError, match=r"'scanner_slide' is at 61.500 mm, .*\[-50.000, 50.000\] mm"):
+        arm.chain.check(torch.tensor([0.0] * 6 + [61.5], dtype=torch.float64))
+    with pytest.raises(KinematicsError, match=r"'arm_joint_1' is at 3.5000 \(200.5 deg\)"):
+        arm.chain.check(torch.tensor([3.5] + [0.0] * 6, dtype=torch.float64))
+
+
 def test_arm_from_a_file_of_ones_own(tmp_path: Path) -> None:
     path = tmp_path / "mini.yaml"
     path.write_text(MINI)

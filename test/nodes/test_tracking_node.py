@@ -82,6 +82,18 @@ def test_poses_are_those_of_the_library(bench: Any, poses: list[Any], calibratio
         assert torch.allclose(spread, covariance, rtol=1e-6, atol=1e-12)
 
 
+def test_a_sliding_joint_comes_in_metres(bench: Any, poses: list[Any], calibration: str) -> None:
+    arm = load_arm("encoder6_slide")
+    bench.add(ArmTrackingNode, arm="encoder6_slide", calibration=calibration)
+    for k in range(3):
+        bench.say("joint_states", state(5.0 + 0.01 * k, arm.joint_names, [0.1, 0.2, -0.3, 0.4, 0.5, 0.6, 0.04]))
+    frame(bench, 5.01)
+    bench.until(lambda: len(poses) == 1)
+    q = torch.tensor([0.1, 0.2, -0.3, 0.4, 0.5, 0.6, 40.0], dtype=torch.float64)
+    expected = arm.world_T_probe(q) @ PROBE_T_IMAGE
+    assert (convert.decode_stamped_pose(poses[0])[2] - expected).abs().max() < 1e-6
+
+
 def test_a_frame_waits_for_the_joints_after_it(bench: Any, poses: list[Any], calibration: str) -> None:
     bench.add(ArmTrackingNode, calibration=calibration, hold_s=5.0)
     bench.say("joint_states", state(5.0))

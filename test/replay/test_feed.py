@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Transforms of a bag as a pose source."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from usreg.data.bag_messages import decode_joints, encode_joints
+from usreg.data.bags import BagReader, BagWriter
 from usreg.data.session_events import JointEvent, TransformEvent
 from usreg.errors import StalePoseError, TimeError
 from usreg.geometry import se3
-from usreg.replay.feed import TransformFeed
-from usreg.tracking import PoseBufferConfig
+from usreg.kinematics import load_arm
+from usreg.replay.feed import JointFeed, TransformFeed
+from usreg.tracking import JointBuffer, PoseBufferConfig
 
 
 def pose(*twist: float) -> torch.Tensor:
@@ -68,3 +73,22 @@ def test_missing_stale_and_circular_chains_are_refused():
     ring.take(TransformEvent(0.0, "us_probe", "a", pose(0, 0, 0, 0, 0, 0), True))
     with pytest.raises(StalePoseError, match="no chain"):
         ring.at(0.0)
+
+
+def test_a_sliding_joint_is_in_metres_in_the_bag_and_in_mm_here(tmp_path: Path):
+    arm = load_arm("encoder6_slide")
+    written = [[0.3, 0.2, -0.4, 0.1, 0.5, -0.2, -47.5 + 5.0 * k] for k in range(4)]
+    with BagWriter(tmp_path / "bag") as bag:
+        bag.add_topic("/joint_states", "sensor_msgs/msg/JointState")
+        for k, q in enumerate(written):
+            stamp_s = 1.0 + 0.01 * k
+            message = encode_joints(stamp_s, arm.joint_names, q, sliding=arm.sliding)
+            assert list(message.position) == pytest.approx([*q[:6], q[6] / 1000], abs=1e-15)
+            bag.write("/joint_states", round(stamp_s * 1e9), message)
+    feed = JointFeed(JointBuffer(arm))
+    with BagReader(tmp_path / "bag") as bag:
+        for _, _, message in bag.messages(["/joint_states"]):
+            feed.take(JointEvent(*decode_joints(message)))
+    for k, q in enumerate(written):
+        expected = arm.world_T_probe(torch.tensor(q, dtype=torch.float64))
+        assert (feed.at(1.0 + 0.01 * k)[0] - expected).abs().max() < 1e-6

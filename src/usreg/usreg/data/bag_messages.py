@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -137,17 +137,26 @@ def _covers(clip: Sequence[float], plane: PlaneGrid) -> bool:
     return clip[0] <= x0 + 1e-6 and clip[1] <= y0 + 1e-6 and clip[2] >= x1 - 1e-6 and clip[3] >= y1 - 1e-6
 
 
-def encode_joints(stamp_s: float, names: Sequence[str], positions_rad: Sequence[float], frame_id: str = "") -> Any:
-    """sensor_msgs/JointState with positions only."""
-    if len(names) != len(positions_rad):
-        raise ShapeError(f"{len(names)} joint names came with {len(positions_rad)} positions")
+def encode_joints(
+    stamp_s: float, names: Sequence[str], positions: Sequence[float], frame_id: str = "", sliding: Collection[str] = ()
+) -> Any:
+    """sensor_msgs/JointState with positions only.
+
+    Args:
+        positions: rad, mm for the prismatic joints, whose names are `sliding` (`Arm.sliding`); metres in the message.
+    """
+    if len(names) != len(positions):
+        raise ShapeError(f"{len(names)} joint names came with {len(positions)} positions")
     empty = np.zeros(0)
-    positions = np.array(positions_rad, dtype=np.float64)
-    return make("sensor_msgs/msg/JointState", header(stamp_s, frame_id), list(names), positions, empty, empty)
+    scaled = [p / 1000 if name in sliding else p for name, p in zip(names, positions, strict=True)]
+    return make(
+        "sensor_msgs/msg/JointState", header(stamp_s, frame_id), list(names), np.array(scaled, np.float64), empty, empty
+    )
 
 
 def decode_joints(message: Any) -> tuple[float, tuple[str, ...], tuple[float, ...]]:
-    """Stamp, names and positions in rad.
+    """Stamp, names and positions as ROS has them (REP-103): rad, metres for prismatic joints, which a message does not
+    tell apart. `joints_in_mm` makes them the library's, where the arm is known.
 
     Raises:
         FileFormatError: counts differ. Values are checked by the arm, which knows the limits.
@@ -156,3 +165,13 @@ def decode_joints(message: Any) -> tuple[float, tuple[str, ...], tuple[float, ..
     if len(names) != len(positions):
         raise FileFormatError(f"a joint state names {len(names)} joints but has {len(positions)} positions")
     return ros_time.of_header(message.header.stamp), names, positions
+
+
+def joints_in_mm(names: Sequence[str], positions: Sequence[float], sliding: Collection[str]) -> tuple[float, ...]:
+    """Positions in rad and mm of positions in rad and metres; `sliding` are the names of the prismatic joints.
+
+    Counts that differ are left to the arm, which says what it expected.
+    """
+    if not sliding:  # this runs at 500 Hz, and most arms only turn
+        return tuple(positions)
+    return tuple(1000 * p if i < len(names) and names[i] in sliding else p for i, p in enumerate(positions))

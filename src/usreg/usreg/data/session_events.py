@@ -40,7 +40,7 @@ class FrameEvent:
 
 @dataclass(frozen=True)
 class JointEvent:
-    """Positions of named joints, rad."""
+    """Positions of named joints as the bag has them: rad, metres for prismatic joints (see `joints_in_mm`)."""
 
     stamp_s: float
     names: tuple[str, ...]

@@ -99,6 +99,11 @@ class Arm:
         return self.chain.joint_names
 
     @property
+    def sliding(self) -> frozenset[str]:
+        """Names of the prismatic joints: mm here, metres in JointState."""
+        return self.chain.sliding
+
+    @property
     def link_names(self) -> tuple[str, ...]:
         """TF frames: base, links, flange."""
         return self.chain.link_names

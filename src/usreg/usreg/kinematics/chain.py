@@ -71,6 +71,11 @@ class Chain:
         return len(self.joint_names)
 
     @cached_property
+    def sliding(self) -> frozenset[str]:
+        """Names of the prismatic joints."""
+        return frozenset(n for n, kind in zip(self.joint_names, self.kinds, strict=True) if kind == "prismatic")
+
+    @cached_property
     def _terms(self) -> tuple[Tensor, Tensor]:
         """Constants (4, n, 4, 4) of link_i-1 to link_i as a sum: 1, sin q, 1 - cos q, q; and which joints turn (n,)."""
         n = self.count
@@ -129,7 +134,7 @@ class Chain:
     def check(self, q: Tensor) -> None:
         """Raise KinematicsError unless every row of q (..., n) is finite and within the position limits."""
         for row in self._checked(q).reshape(-1, self.count).tolist():
-            self.limits.check(row, self.joint_names)
+            self.limits.check(row, self.joint_names, self.sliding)
 
     def extended(self, length_mm: float) -> Chain:
         """The same chain with the flange moved along its own z, as a media flange does."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from ..errors import KinematicsError
@@ -35,19 +35,16 @@ class JointLimits:
             if not low < high or not speed > 0:
                 raise KinematicsError(f"a joint needs lower < upper and velocity > 0, got [{low}, {high}] and {speed}")
 
-    def check(self, position: Sequence[float], names: Sequence[str]) -> None:
-        """Raise KinematicsError that names the first joint outside its limits, or any that is not finite."""
+    def check(self, position: Sequence[float], names: Sequence[str], sliding: Collection[str] = ()) -> None:
+        """Raise KinematicsError that names the first joint outside its limits, or any that is not finite; `sliding` are
+        the names of the prismatic joints."""
         if not math.isfinite(sum(position)):  # one sum instead of n calls: this runs at 500 Hz
             bad = [n for n, p in zip(names, position, strict=True) if not math.isfinite(p)]
             raise KinematicsError(f"joint position of {bad} is not finite: the driver sends no valid encoder values")
         t = self.tolerance
         for name, p, low, high in zip(names, position, self.lower, self.upper, strict=True):
             if p < low - t or p > high + t:
-                raise KinematicsError(
-                    f"joint '{name}' is at {p:.4f} ({math.degrees(p):.1f} deg), its limits are [{low:.4f}, "
-                    f"{high:.4f}]: "
-                    "positions are expected in radians; check the arm's model and its names"
-                )
+                raise KinematicsError(_outside(name, p, low, high, name in sliding))
 
     def check_velocity(self, velocity: Sequence[float], names: Sequence[str]) -> None:
         """Raise KinematicsError that names the first joint faster than its limit, or not finite."""
@@ -56,3 +53,15 @@ class JointLimits:
                 raise KinematicsError(
                     f"joint '{name}' moves at {v:.4f} per second, its limit is {limit:.4f}: slow the path down"
                 )
+
+
+def _outside(name: str, position: float, low: float, high: float, slides: bool) -> str:
+    if slides:
+        return (
+            f"joint '{name}' is at {position:.3f} mm, its limits are [{low:.3f}, {high:.3f}] mm: positions of sliding "
+            "joints are expected in metres in JointState, in mm here; check the arm's model and its names"
+        )
+    return (
+        f"joint '{name}' is at {position:.4f} ({math.degrees(position):.1f} deg), its limits are [{low:.4f}, "
+        f"{high:.4f}]: positions are expected in radians; check the arm's model and its names"
+    )

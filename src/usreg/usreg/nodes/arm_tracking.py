@@ -161,7 +161,7 @@ class ArmTrackingNode(Stage):
         assert isinstance(self.buffer, JointBuffer)
         stamp_s, names, positions = convert.decode_joints(message)
         try:
-            self.buffer.add(stamp_s, names, positions)
+            self.buffer.add(stamp_s, names, convert.joints_in_mm(names, positions, self.buffer.arm.sliding))
         finally:
             self.flush()
         if stamp_s - self._links_s >= LINKS_PERIOD_S:

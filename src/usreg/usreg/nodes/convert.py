@@ -33,7 +33,7 @@ from usreg_msgs.msg import Registration, UltrasoundGeometry, VolumeInfo
 from visualization_msgs.msg import Marker
 
 from ..data import bag_messages, ros_time
-from ..data.bag_messages import decode_geometry, decode_joints
+from ..data.bag_messages import decode_geometry, decode_joints, joints_in_mm
 from ..data.bag_poses import (
     STATUS,
     covariance_from_ros,
@@ -59,6 +59,7 @@ __all__ = [
     "decode_registration",
     "decode_stamped_pose",
     "decode_transforms",
+    "joints_in_mm",
 ]
 
 MAX_PIXELS = 64 * 1024 * 1024

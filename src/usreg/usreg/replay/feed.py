@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ..data.bag_messages import joints_in_mm
 from ..data.session_events import Event, JointEvent, TransformEvent
 from ..errors import StalePoseError
 from ..geometry import se3
@@ -43,7 +44,8 @@ class JointFeed:
     def take(self, event: Event) -> None:
         """Joint states go into the buffer."""
         if isinstance(event, JointEvent):
-            self.buffer.add(event.stamp_s, event.names, event.positions)
+            positions = joints_in_mm(event.names, event.positions, self.buffer.arm.sliding)
+            self.buffer.add(event.stamp_s, event.names, positions)
 
 
 class TransformFeed:

@@ -189,9 +189,9 @@ def static_entries(recording: Recording) -> Iterator[Entry]:
 
 def joint_entries(recording: Recording) -> Iterator[Entry]:
     """Joint states as measured."""
-    names = recording.arm.joint_names
+    names, sliding = recording.arm.joint_names, recording.arm.sliding
     for ns, q in zip(recording.joint_ns.tolist(), recording.joints.tolist(), strict=True):
-        yield Entry(ns + JOINT_LATENCY_NS, ns, TOPICS.joints, encode_joints(to_s(ns), names, q))
+        yield Entry(ns + JOINT_LATENCY_NS, ns, TOPICS.joints, encode_joints(to_s(ns), names, q, sliding=sliding))
 
 
 def _frames(recording: Recording, exposed: Iterable[tuple[Shot, Tensor]]) -> Iterator[Entry]:

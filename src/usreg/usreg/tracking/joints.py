@@ -60,7 +60,7 @@ class JointBuffer:
         """
         try:
             q = self._ordered(tuple(names), positions)
-            self.arm.chain.limits.check(q, self.arm.joint_names)
+            self.arm.chain.limits.check(q, self.arm.joint_names, self.arm.sliding)
         except KinematicsError as error:
             self.samples.add(stamp_s, None, None, str(error))
             raise
