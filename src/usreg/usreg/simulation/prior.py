@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from scipy.ndimage import map_coordinates
 from torch import Tensor
 
 from ..data.types import Frame, TrackedFrame, Volume
@@ -46,12 +45,15 @@ def labels_on(grid: VoxelGrid, body: Body) -> Tensor:
     w, h, d = grid.size
     index_T_index = (body.labels.grid.index_T_ct @ grid.ct_T_index).numpy()
     source = body.labels.data[0].numpy()
+    last = np.array(source.shape)[:, None] - 1
     out = np.zeros((d, h, w), np.int16)
     j, i = np.meshgrid(np.arange(h), np.arange(w), indexing="ij")
     for k in range(d):  # a slice at a time: the coordinates of a whole volume would take gigabytes
         index = np.stack([i.ravel(), j.ravel(), np.full(i.size, k), np.ones(i.size)])
-        where = (index_T_index @ index)[:3][::-1]
-        out[k] = map_coordinates(source, where, order=0, mode="constant", cval=0).reshape(h, w)
+        nearest = np.floor((index_T_index @ index)[:3][::-1] + 0.5).astype(np.int64)
+        inside = ((nearest >= 0) & (nearest <= last)).all(0)
+        z, y, x = np.clip(nearest, 0, last)
+        out[k] = np.where(inside, source[z, y, x], 0).reshape(h, w)
     return torch.from_numpy(out)
 
 
