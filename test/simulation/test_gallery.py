@@ -38,6 +38,7 @@ SMALL = GalleryConfig(
     surfaces=SurfaceConfig(triangles=600, raw_triangles=3000),
     renderer=UltrasoundConfig(lines=64, samples=384, rays=1),
     scanner=ScannerConfig(lines=64, scatterers_mm3=1.0),
+    tilt_deg=0.0,
     seconds=6.0,
     breathing_s=9.0,
     solid_px=120,
@@ -88,8 +89,8 @@ def test_pictures_are_files_too(folder: Path) -> None:
 
 def test_real_frames_have_their_row_and_the_others_their_geometry(folder: Path) -> None:
     page = (folder / "index.html").read_text(encoding="utf-8")
-    assert re.findall(r"<tr><td>(\w+)</td><td>(\d+)</td>", page) == [
-        ("real", "2"), ("renderer", "6"), ("scanner", "6"),
+    assert re.findall(r"<tr><td>([\w ]+)</td><td>(\d+)</td>", page) == [
+        ("real", "2"), ("renderer", "3"), ("paper mode", "3"), ("scanner", "3"),
     ]  # fmt: skip
     assert "another person, other planes" in (folder / "numbers_2_depth_profile.svg").read_text(encoding="utf-8")
     picture = cv2.imread(str(folder / "real.jpg"))
@@ -102,7 +103,7 @@ def test_without_real_frames_the_page_says_so(small_trunk: Body, tmp_path: Path)
     sections = Gallery(tmp_path, 0, config).echoes(small_trunk, ct, find_skin(small_trunk.labels), None)
     assert [s.title for s in sections] == ["Ultrasound", "Beside real frames", "Numbers"]
     assert sections[1].text.startswith("No real frames were given") and not sections[1].pictures
-    assert [r.name for r in sections[2].table] == ["renderer", "scanner"]
+    assert [r.name for r in sections[2].table] == ["renderer", "paper mode", "scanner"]
     assert not (tmp_path / "real.jpg").exists()
 
 

@@ -19,7 +19,7 @@ from ...errors import CalibrationError, ConfigError
 from ...fusion.drawing import draw_marker
 from ...fusion.labels import label_slice
 from ...geometry.sector import SectorGeometry
-from ...rendering.ultrasound import UltrasoundRenderer
+from ...rendering.ultrasound import PaperRenderer, UltrasoundRenderer
 from ..body.types import Body
 from ..depth import image_in_probe
 from ..scanner import Scanner
@@ -75,8 +75,11 @@ def places(skin: Skin, windows: Sequence[Window], geometry: SectorGeometry, conf
     rows, names = [], []
     for window in windows:
         angle, z, turn, tilt, rock = window.place
-        rows += [window.place, (angle, z, turn, tilt + np.radians(config.tilt_deg), rock)]
-        names += [window.name, f"{window.name}, tilted by {config.tilt_deg:g}°"]
+        rows.append(window.place)
+        names.append(window.name)
+        if config.tilt_deg:
+            rows.append((angle, z, turn, tilt + np.radians(config.tilt_deg), rock))
+            names.append(f"{window.name}, tilted by {config.tilt_deg:g}°")
     poses = torch.from_numpy(poses_at(skin, np.array(rows), config.indentation_mm))
     return [Place(name, pose @ probe_T_image) for name, pose in zip(names, poses, strict=True)]
 
@@ -84,13 +87,14 @@ def places(skin: Skin, windows: Sequence[Window], geometry: SectorGeometry, conf
 def simulated(
     body: Body, where: Sequence[Place], geometry: SectorGeometry, config: GalleryConfig, seed: int
 ) -> list[Frames]:  # fmt: skip
-    """Frames of the renderer and of the scanner at every place."""
+    """Frames of the renderer, of its paper mode and of the scanner at every place."""
     tissues = load_tissues()
-    renderer = UltrasoundRenderer(tissues, config.renderer)
+    renderer, paper = UltrasoundRenderer(tissues, config.renderer), PaperRenderer(tissues, config.paper)
     scanner = Scanner(body.labels, tissues, geometry, config.scanner, seed)
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, NOISE))))
     sources: dict[str, Callable[[Place], Tensor]] = {
         "renderer": lambda p: _bytes(renderer(body.labels, p.bed_T_image.float(), geometry)[0]),
+        "paper mode": lambda p: _bytes(paper(body.labels, p.bed_T_image.float(), geometry)[0]),
         "scanner": lambda p: scanner.frame(p.bed_T_image, 0.0, rng, config.indentation_mm),
     }
     with torch.no_grad():
@@ -102,7 +106,7 @@ def _bytes(image: Tensor) -> Tensor:
 
 
 def echo_picture(body: Body, ct: Volume, where: Sequence[Place], sources: Sequence[Frames]) -> Picture:
-    """One row a place: structures and CT in the plane of the image, renderer, scanner."""
+    """One row a place: structures and CT in the plane of the image, and each source of ultrasound."""
     labels, geometry = with_labels(body), sources[0].geometry
     rows = []
     for i, place in enumerate(where):
@@ -114,10 +118,10 @@ def echo_picture(body: Body, ct: Volume, where: Sequence[Place], sources: Sequen
 
 
 def beside_real(real: Frames, where: Sequence[Place], sources: Sequence[Frames], rows: int = 3) -> Picture:
-    """One row for each of some real frames: a real frame, and simulated ones of the same probe geometry."""
-    out = []
-    for i in range(min(rows, len(real.images), len(where))):
-        k, n = i * len(real.images) // rows, i * len(where) // min(rows, len(where))
+    """Rows of a real frame and simulated ones of the same probe geometry."""
+    rows, out = min(rows, len(real.images), len(where)), []
+    for i in range(rows):
+        k, n = (2 * i + 1) * len(real.images) // (2 * rows), i * len(where) // rows
         tiles = [Tile(_frame(real, k), "real liver, in vivo")]
         out.append(tiles + [Tile(_frame(s, n), f"{s.name} · {where[n].name}") for s in sources])
     return montage(out, f"simulated, not a patient · {REAL_NOTICE}")

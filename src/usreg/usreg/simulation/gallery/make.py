@@ -29,9 +29,9 @@ IMAGES = 4  # tells the noise of CT and MR from other streams of the seed
 STEPS = 10  # of the progress: the body is four of them
 VOLUME = "_achieved_volume_ml"
 ULTRASOUND = (
-    "The same planes of the body by the differentiable renderer, on which networks are trained, and by the scanner of "
-    "the sessions and benchmarks, which shares no code with it and redraws the tissues. The dot shows the probe's "
-    "marked side."
+    "The same planes of the body by the differentiable renderer, on which networks are trained; by its paper mode, "
+    "which follows a published renderer; and by the scanner of the sessions and benchmarks, which shares no code with "
+    "them and redraws the tissues. The dot shows the probe's marked side."
 )
 NO_REAL = "No real frames were given (--real, --calibration): this page compares the two simulations only."
 BESIDE = (
@@ -117,18 +117,24 @@ class Gallery:
         sections = [Section("Ultrasound", ULTRASOUND, self._saved("ultrasound", pictures))]
         if real is None:
             return [*sections, Section("Beside real frames", NO_REAL), self._numbers(sources, NOTICE)]
-        beside = {"Real frames (left) and simulated ones": echo.beside_real(real, where, sources)}
+        own = [s for s in sources if s.name in ("renderer", "scanner")]
+        beside = {"Real frames (left) and simulated ones": echo.beside_real(real, where, own)}
         sections.append(Section("Beside real frames", BESIDE, self._saved("real", beside)))
         return [*sections, self._numbers([real, *sources], REAL_NOTICE)]
 
     def _numbers(self, sources: list[echo.Frames], note: str) -> Section:
-        rows = [numbers.appearance(s) for s in sources]
+        rows = [numbers.appearance(s, self._config.speckle) for s in sources]
         plots = {
             "Histogram of the grey levels in the sector": numbers.histogram_plot(rows, note),
             "Depth profile": numbers.depth_plot(rows, note),
             "Speckle size from the autocovariance": numbers.speckle_plot(rows, note),
         }
-        text = "Means over the frames of each source, measured in the same way."
+        low, high = self._config.speckle.depths_mm
+        depths = f" at {low:g} to {high:g} mm depth" if high > low else ""
+        text = (
+            "Means over the frames of each source, all measured alike: grey levels of the sector, the share of it that "
+            f"is black, full width at half maximum of the speckle's autocovariance{depths}, grey level over depth."
+        )
         return Section("Numbers", text, {}, self._kept("numbers", plots), rows)
 
     def movement(self, body: Body, shapes: Mapping[str, Surface], skin: Skin) -> list[Section]:

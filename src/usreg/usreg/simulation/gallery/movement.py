@@ -86,7 +86,6 @@ def unrolled_plot(ride: Ride, skin: Skin) -> str:
             named.add(name)
         axes.set(xlabel="along the skin from the middle, left positive / mm", ylabel="towards the head / mm")
         axes.set_aspect("equal", "datalim")
-        axes.set_title(f"{ride.name}: the probe's way on the unrolled skin", fontsize=9, loc="right")
         finish(axes, NOTICE)
 
     return draw(plot, 5.0, 3.6)

@@ -11,11 +11,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from ...evaluation.appearance import depth_profile, grey_histogram, speckle_size
+from ...evaluation.appearance import SpeckleConfig, depth_profile, grey_histogram, speckle_size
 from ...evaluation.figures import BLUE, ORANGE, RED, draw
 from .echo import Frames
 
-COLOUR = {"real": RED, "renderer": BLUE, "scanner": ORANGE}
+COLOUR = {"real": RED, "renderer": BLUE, "scanner": ORANGE, "paper mode": "#8a63c9"}
 OTHER_COLOUR = "#3a9d6e"
 DARK = 5.0  # grey level below which there is no echo to see
 
@@ -59,14 +59,14 @@ class Appearance:
         return float(np.interp(depth_mm, self.depth_mm, self.level, math.nan, math.nan))
 
 
-def appearance(frames: Frames) -> Appearance:
-    """Measure frames."""
+def appearance(frames: Frames, config: SpeckleConfig | None = None) -> Appearance:
+    """Measure frames; `config`: where the size of the speckle is measured."""
     g = frames.geometry
     grey = grey_histogram(frames.images[0], g)[0]
     share = np.mean([grey_histogram(i, g)[1] for i in frames.images], 0)
     depth = depth_profile(frames.images[0], g)[0]
     level = np.mean([depth_profile(i, g)[1] for i in frames.images], 0)
-    found = [s for s in (speckle_size(i, g) for i in frames.images) if s.patches]
+    found = [s for s in (speckle_size(i, g, config) for i in frames.images) if s.patches]
     count = sum(s.patches for s in found)
     axial = sum(s.axial_mm * s.patches for s in found) / count if count else math.nan
     lateral = sum(s.lateral_mm * s.patches for s in found) / count if count else math.nan
@@ -106,7 +106,7 @@ def speckle_plot(rows: Sequence[Appearance], note: str) -> str:
             at = [k - 0.4 + wide * (i + 0.5) for k in (0, 1)]
             axes.bar(at, [r.axial_mm, r.lateral_mm], 0.9 * wide, color=_colour(r), label=r.name)
         axes.set_xticks([0, 1], ["axial", "lateral"])
-        axes.set(ylabel="speckle, full width at half maximum / mm")
+        axes.set(ylabel="speckle, FWHM / mm")
         finish(axes, note)
 
     return draw(plot, 5.0, 3.2)

@@ -89,8 +89,7 @@ def table(rows: Sequence[Appearance]) -> str:
         f"<td>{r.patches}</td>" + "".join(f"<td>{_number(r.at(d), 1)}</td>" for d in DEPTHS_MM) + "</tr>"
         for r in rows
     )
-    note = "Mean grey level of the sector, its share without an echo, size of the speckle, mean grey level over depth."
-    return f'<table>{head}{body}</table><p class="soft">{note}</p>'
+    return f"<table>{head}{body}</table>"
 
 
 def _number(value: float, digits: int = 2) -> str:

@@ -19,7 +19,7 @@ NOTICE = "simulated, not a patient · research use only"
 REAL_NOTICE = "research use only · real frames: another person, other planes"
 GROUND, INK, SOFT = "#0b0f13", "#e8edf2", "#9fb0bf"
 DPI, TITLE_PX, FOOT_PX, GAP_PX = 100, 26, 24, 6
-JPEG_QUALITY = 88
+JPEG_QUALITY = 84
 
 
 @dataclass(frozen=True, eq=False)
