@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The session that ships, through the Navigator: errors below what is stated, the same poses every time."""
+"""The sessions that ship, through the Navigator: errors below what is stated, the same poses every time."""
 
 import json
 from dataclasses import replace
@@ -8,6 +8,7 @@ from itertools import islice
 import pytest
 import torch
 
+from usreg.data.session_events import TruthEvent, session_events
 from usreg.data.sessions import Session
 from usreg.errors import CalibrationError, LostError, MissingFileError
 from usreg.kinematics import load_arm
@@ -18,25 +19,53 @@ from usreg.smoothing import FilterConfig
 from usreg.tracking import JointBuffer
 
 
+LIMIT_MM = {"phantom": 2.0, "volunteer": 4.0}  # of the mean error at the bifurcations of the liver's vessels
+
+
 @pytest.fixture(scope="module")
 def session() -> Session:
     return find_session("phantom")
 
 
-@pytest.fixture(scope="module")
-def report(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("report")
+def replayed(name, folder):
     done = []
-    summary = replay_session("phantom", folder, progress=lambda i, n: done.append((i, n)))
+    summary = replay_session(name, folder, progress=lambda i, n: done.append((i, n)))
     return summary, json.loads((folder / "result.json").read_text(encoding="utf-8")), folder, done
 
 
-def test_the_session_stays_below_its_stated_errors(report):
-    summary, _, _, _ = report
-    assert summary["accepted_share"] >= 0.97 and summary["failures_among_accepted"] == 0
-    assert summary["initial_tre_mm"]["max"] > 3.0
-    assert summary["accepted_tre_mm"]["mean"] < 0.5 and summary["accepted_tre_mm"]["max"] < 2.0
-    assert summary["smoothed_tre_mm"]["p95"] < 0.6 and summary["lagged_tre_mm"]["p95"] < 0.6
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    return replayed("phantom", tmp_path_factory.mktemp("phantom"))
+
+
+@pytest.fixture(scope="module")
+def volunteer_report(tmp_path_factory):
+    return replayed("volunteer", tmp_path_factory.mktemp("volunteer"))
+
+
+@pytest.mark.parametrize("name", ["phantom", "volunteer"])
+def test_the_session_stays_below_its_stated_errors(name, request):
+    summary = request.getfixturevalue("report" if name == "phantom" else "volunteer_report")[0]
+    assert summary["initial_tre_mm"]["max"] > 5.0
+    assert summary["landmark_tre_mm"]["mean"] <= LIMIT_MM[name]
+    assert summary["smoothed_landmark_tre_mm"]["mean"] <= LIMIT_MM[name]
+    assert summary["gross_among_accepted"] == 0 and summary["landmark_tre_mm"]["max"] <= 10.0
+    assert summary["output_share"] >= 0.9
+
+
+def test_the_volunteer_breathes_and_is_followed(volunteer_report):
+    """The start holds for the end of expiration alone: a volume left there would be off by most of a breath."""
+    summary, result, _, _ = volunteer_report
+    stamps = [s["stamp_s"] for s in result["starts"]]
+    session = find_session("volunteer")
+    truth = [
+        e.parent_T_child[:3, 3]
+        for e in session_events(session)
+        if isinstance(e, TruthEvent) and e.child == session.config.frames.volume
+    ]
+    moved = max((a - truth[0]).norm().item() for a in truth)
+    assert len(truth) >= len(stamps) and moved > 10.0
+    assert summary["smoothed_landmark_tre_mm"]["mean"] < 0.25 * moved
 
 
 def test_the_report_holds_every_frame_and_no_time_or_place(report):

@@ -115,7 +115,7 @@ OPTIONS: dict[str, Any] = {
     "contrast_mm": 6.0,
     "margin_mm": 2.0,
     "min_overlap": 0.2,
-    "gate": {"min_overlap": 0.2, "min_score": 0.2, "clear_overlap": 0.3, "min_contrast": 0.65},
+    "gate": {"min_overlap": 0.2, "min_score": 0.2, "min_structure": 0.7, "clear_overlap": 0.3, "min_contrast": 0.55},
 }
 
 
@@ -139,7 +139,7 @@ def default_config(kind: Kind) -> SimulationConfig:
     return SimulationConfig(
         arm="encoder6_tilt", sweep_s=8.0, sweep_hz=12.0, keep_sweep=True, timing=timing, ct=ct, body=grid,
         encoder=EncoderConfig(joint_hz=timing.joint_hz), options=OPTIONS,
-        smoothing={"model": "constant_velocity"},
+        smoothing={"model": "constant_velocity", "floor_mm": 1.0, "floor_rad": 0.012},
     )  # fmt: skip
 
 
