@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Simulated sessions from start to end: made, replayed, and compared with the truth at the vessels' bifurcations.
 
-Parameters were chosen while looking at seeds 0 to 3; the figures are those of the seeds named here. Each session takes one
-to two minutes to make.
+Parameters were chosen while looking at seeds 0 to 3; the figures are those of the seeds named here. A session takes a
+minute or two to make.
 """
 
 from __future__ import annotations
@@ -30,8 +30,19 @@ def main() -> None:
         "reach: mean error at the landmarks of 2 mm (phantom) and 4 mm (volunteer), no accepted estimate above 10 mm,"
     )
     print("output (an accepted estimate and a pose given out) on 90 % of the frames")
-    print(f"{'session':>10}{'seed':>6}{'frames':>8}{'start mm':>10}{'accepted':>10}{'mean mm':>9}{'p95 mm':>8}{'worst mm':>10}"
-          f"{'> 10 mm':>9}{'shown mm':>10}{'ms':>6}{'made s':>8}")  # fmt: skip
+    titles = (
+        "session",
+        "seed",
+        "frames",
+        "start mm",
+        "accepted",
+        "mean mm",
+        "p95 mm",
+        "worst mm",
+        "> 10 mm",
+        "shown mm",
+    )
+    print("".join(f"{t:>10}" for t in (*titles, "ms", "made s")))
     rows = [case(kind, seed) for kind in REACH_MM for seed in options.seeds]
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps({"sessions": rows}, indent=1, sort_keys=True) + "\n", encoding="utf-8")
@@ -58,15 +69,17 @@ def case(kind: str, seed: int) -> dict[str, Any]:
         and summary["output_share"] >= REACH_OUTPUT
     )  # fmt: skip
     row = {"kind": kind, "seed": seed, "made_s": made, "reached": reached, "summary": summary}
-    print(f"{kind:>10}{seed:6d}{summary['count']:8d}{summary['initial_tre_mm']['max']:10.1f}{100 * summary['output_share']:9.1f}%"
-          f"{_mm(tre['mean'])}{_mm(tre['p95'])[1:]}{_mm(tre['max'], 10)}{summary['gross_among_accepted']:9d}"
-          f"{_mm(summary['smoothed_landmark_tre_mm']['mean'], 10)}{1000 * summary['median_seconds']:6.0f}{made:8.0f}"
-          f"  {'reached' if reached else 'MISSED'}", flush=True)  # fmt: skip
+    cells = (
+        kind, seed, summary["count"], summary["initial_tre_mm"]["max"], f"{100 * summary['output_share']:.1f}%",
+        tre["mean"], tre["p95"], tre["max"], summary["gross_among_accepted"],
+        summary["smoothed_landmark_tre_mm"]["mean"], 1000 * summary["median_seconds"], made,
+    )  # fmt: skip
+    print("".join(_cell(c) for c in cells), "reached" if reached else "MISSED", flush=True)
     return row
 
 
-def _mm(value: float | None, width: int = 9) -> str:
-    return f"{'none':>{width}}" if value is None else f"{value:{width}.2f}"
+def _cell(value: Any) -> str:
+    return f"{value:10.2f}" if isinstance(value, float) else f"{'none' if value is None else value:>10}"
 
 
 if __name__ == "__main__":
