@@ -44,7 +44,7 @@ SMALL = GalleryConfig(
     solid_px=120,
     real_frames=2,
 )
-PICTURES = ("body.jpg", "body1.jpg", "ultrasound.jpg", "real.jpg", "arms.jpg")
+PICTURES = ("slices.jpg", "organs.jpg", "ultrasound.jpg", "beside_real.jpg", "arms.jpg")
 
 
 def write_real(folder: Path) -> tuple[Path, Path]:
@@ -93,7 +93,7 @@ def test_real_frames_have_their_row_and_the_others_their_geometry(folder: Path) 
         ("real", "2"), ("renderer", "3"), ("paper mode", "3"), ("scanner", "3"),
     ]  # fmt: skip
     assert "another person, other planes" in (folder / "numbers_2_depth_profile.svg").read_text(encoding="utf-8")
-    picture = cv2.imread(str(folder / "real.jpg"))
+    picture = cv2.imread(str(folder / "beside_real.jpg"))
     assert picture is not None and 3 * 150 < picture.shape[1] < 3 * 150 + 40  # three columns of the real frames' size
 
 
@@ -104,7 +104,7 @@ def test_without_real_frames_the_page_says_so(small_trunk: Body, tmp_path: Path)
     assert [s.title for s in sections] == ["Ultrasound", "Beside real frames", "Numbers"]
     assert sections[1].text.startswith("No real frames were given") and not sections[1].pictures
     assert [r.name for r in sections[2].table] == ["renderer", "paper mode", "scanner"]
-    assert not (tmp_path / "real.jpg").exists()
+    assert not (tmp_path / "beside_real.jpg").exists()
 
 
 def test_frames_of_a_real_liver(data_dir: Path) -> None:

@@ -100,12 +100,14 @@ class Gallery:
         volumes = {k: v for k, v in body.measures.items() if k.endswith(VOLUME)}
         sizes = ", ".join(f"{k.removesuffix(VOLUME).replace('_', ' ')} {v:.0f} ml" for k, v in volumes.items())
         pictures = {
-            "Axial and coronal at the portal vein, sagittal at the right kidney": body_picture(body, images),
-            "Surfaces and vessel trees": scenes.organ_picture(body, shapes, c.solid_px),
+            **self._saved(
+                "slices", "Axial and coronal at the portal vein, sagittal at the kidney", body_picture(body, images)
+            ),
+            **self._saved("organs", "Surfaces and vessel trees", scenes.organ_picture(body, shapes, c.solid_px)),
         }
         self._tell(6)
         text = "One procedural abdomen: its label map, and as CT (window 350 HU, level 60) and MR see it."
-        return Section("Body", f"{text} Volumes: {sizes}.", self._saved("body", pictures))
+        return Section("Body", f"{text} Volumes: {sizes}.", pictures)
 
     def echoes(self, body: Body, ct: Volume, skin: Skin, real: echo.Frames | None) -> list[Section]:
         """Ultrasound by renderer and scanner, beside real frames where there are any, and all in numbers."""
@@ -113,13 +115,15 @@ class Gallery:
         where = echo.places(skin, find_windows(body, skin), geometry, self._config)
         sources = echo.simulated(body, where, geometry, self._config, self._seed)
         self._tell(8)
-        pictures = {"Ultrasound at the windows of the liver": echo.echo_picture(body, ct, where, sources)}
-        sections = [Section("Ultrasound", ULTRASOUND, self._saved("ultrasound", pictures))]
+        picture = echo.echo_picture(body, ct, where, sources)
+        shown = self._saved("ultrasound", "Ultrasound at the windows of the liver", picture)
+        sections = [Section("Ultrasound", ULTRASOUND, shown)]
         if real is None:
             return [*sections, Section("Beside real frames", NO_REAL), self._numbers(sources, NOTICE)]
         own = [s for s in sources if s.name in ("renderer", "scanner")]
-        beside = {"Real frames (left) and simulated ones": echo.beside_real(real, where, own)}
-        sections.append(Section("Beside real frames", BESIDE, self._saved("real", beside)))
+        beside = echo.beside_real(real, where, own)
+        shown = self._saved("beside_real", "Real frames (left) and simulated ones", beside)
+        sections.append(Section("Beside real frames", BESIDE, shown))
         return [*sections, self._numbers([real, *sources], REAL_NOTICE)]
 
     def _numbers(self, sources: list[echo.Frames], note: str) -> Section:
@@ -141,7 +145,7 @@ class Gallery:
         """Arms, paths and joints; breathing."""
         runs = movement.rides(body, self._seed, self._config)
         self._tell(9)
-        picture = {"Arms over the body": scenes.arm_picture(shapes, runs, self._config.solid_px)}
+        picture = self._saved("arms", "Arms over the body", scenes.arm_picture(shapes, runs, self._config.solid_px))
         plots = {f"The probe's way, {r.name}": movement.unrolled_plot(r, skin) for r in runs}
         plots |= {f"Joints, {r.name} ({r.arm.name})": movement.joint_plot(r) for r in runs}
         breaths = movement.breaths(body, self._seed, self._config)
@@ -149,7 +153,7 @@ class Gallery:
         curves["Hysteresis of the middle of the liver"] = movement.loop_plot(breaths)
         self._tell(STEPS)
         return [
-            Section("Arms and paths", ARMS, self._saved("arms", picture), self._kept("paths", plots)),
+            Section("Arms and paths", ARMS, picture, self._kept("paths", plots)),
             Section("Breathing", "Rigid motion of the liver at its middle.", {}, self._kept("breathing", curves)),
         ]
 
@@ -159,12 +163,11 @@ class Gallery:
     def _rng(self, index: int) -> np.random.Generator:
         return np.random.Generator(np.random.PCG64(np.random.SeedSequence((self._seed, IMAGES, index))))
 
-    def _saved(self, name: str, pictures: dict[str, Picture]) -> dict[str, bytes]:
-        """Pictures as JPEG, by caption; each also as a file of its own."""
-        coded = {caption: jpeg(picture) for caption, picture in pictures.items()}
-        for i, data in enumerate(coded.values()):
-            (self._folder / f"{name}{i or ''}.jpg").write_bytes(data)
-        return coded
+    def _saved(self, name: str, caption: str, picture: Picture) -> dict[str, bytes]:
+        """A picture as JPEG, by its caption; it is also a file of its own."""
+        data = jpeg(picture)
+        (self._folder / f"{name}.jpg").write_bytes(data)
+        return {caption: data}
 
     def _kept(self, name: str, plots: dict[str, str]) -> dict[str, str]:
         """Plots as they are; each also as a file of its own."""
