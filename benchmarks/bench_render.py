@@ -322,7 +322,8 @@ def peer(row: Callable[..., None], repeats: int) -> None:
         errors = [_displacement(r, kind) for r in (UltrasoundRenderer(None, config), PaperRenderer())]
         worst = [max(e) for e in errors]
         word = f"{worst[0]:.2f} mm, {worst[1]:.1f} mm at most"
-        row(f"peer: image mm from CT mm, {kind}: ours, published", "reported", word, True, ours_mm=errors[0], published_mm=errors[1])  # fmt: skip
+        row(f"peer: image mm from CT mm, {kind}: ours, published", "reported", word, True,
+            ours_mm=errors[0], published_mm=errors[1])  # fmt: skip
 
 
 def _displacement(renderer: Any, kind: str) -> list[float]:

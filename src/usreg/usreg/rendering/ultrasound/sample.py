@@ -21,7 +21,6 @@ from .tissue import LabelMap
 IMPEDANCE, ATTENUATION, ECHO, TEXTURE = range(4)  # columns of the tissue table
 TINY = 1e-12
 SHARP = 3  # power that makes interfaces thin again
-Entry = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,11 +107,9 @@ def one_hot(labels: LabelMap, index: Tensor) -> OneHot:
     whole = OneHot(pure, kind, torch.ones_like(offset[pure, 0]), torch.zeros_like(offset[pure]))
     if not len(edge):
         return whole
-    around, share = _neighbours(labels, centre[edge], size)
-    weight, slope = _weights(offset[edge])
-    weight, slope = weight[..., None] * share, slope[:, :, None] * share[..., None]
-    merged = _merge(edge, around.reshape(-1, 81), weight.reshape(-1, 81), slope.reshape(-1, 81, 3))
-    return _joined(whole, _sharpened(OneHot(*(torch.cat(c) for c in zip(*merged, strict=True))), len(index)))
+    row, kind, share = _merge(*_neighbours(labels, centre[edge], size))
+    weight, slope = _interpolated(share.to(offset), offset[edge][row])
+    return _joined(whole, _sharpened(OneHot(edge[row], kind, weight, slope), len(index)))
 
 
 def _neighbours(labels: LabelMap, centre: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
@@ -125,15 +122,16 @@ def _neighbours(labels: LabelMap, centre: Tensor, size: Tensor) -> tuple[Tensor,
     return found[..., :KEPT], found[..., KEPT:] / WHOLE
 
 
-def _weights(offset: Tensor) -> tuple[Tensor, Tensor]:
-    """Quadratic B-spline weights (M, 27) and their derivatives (M, 27, 3) at offsets (M, 3) in [-1/2, 1/2]."""
+def _interpolated(share: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
+    """Quadratic B-spline of shares (Q, 27) at offsets (Q, 3) in [-1/2, 1/2], (Q,), and its derivatives (Q, 3)."""
     f = offset[..., None]
     w = torch.cat([0.5 * (0.5 - f) ** 2, 0.75 - f**2, 0.5 * (0.5 + f) ** 2], -1)
     d = torch.cat([f - 0.5, -2.0 * f, f + 0.5], -1)
-    x, y, z = w[:, 0, None, None, :], w[:, 1, None, :, None], w[:, 2, :, None, None]
-    dx, dy, dz = d[:, 0, None, None, :], d[:, 1, None, :, None], d[:, 2, :, None, None]
-    slope = torch.stack([dx * y * z, x * dy * z, x * y * dz], -1)
-    return (x * y * z).reshape(-1, 27), slope.reshape(-1, 27, 3)
+    zyx = share.reshape(-1, 3, 3, 3)
+    zy, zy_dx = ((zyx * k[:, 0, None, None, :]).sum(-1) for k in (w, d))
+    z, z_dx, z_dy = ((a * k[:, 1, None, :]).sum(-1) for a, k in ((zy, w), (zy_dx, w), (zy, d)))
+    value, dx, dy, dz = ((a * k[:, 2]).sum(-1) for a, k in ((z, w), (z_dx, w), (z_dy, w), (z, d)))
+    return value, torch.stack([dx, dy, dz], -1)
 
 
 def _sharpened(hot: OneHot, count: int) -> OneHot:
@@ -155,17 +153,22 @@ def _joined(a: OneHot, b: OneHot) -> OneHot:
     )
 
 
-def _merge(sample: Tensor, around: Tensor, weight: Tensor, slope: Tensor) -> list[Entry]:
-    """Entries of mixed samples: the first kind of each, then the second of those that have one, and so on."""
-    parts: list[Entry] = []
-    left = torch.ones_like(around, dtype=torch.bool)
-    while len(sample):
-        first = left.to(torch.uint8).argmax(1)
-        kind = around.gather(1, first[:, None])
-        same = (around == kind) & left
-        chosen = same.to(weight)
-        parts.append((sample, kind[:, 0].to(torch.int64), (weight * chosen).sum(1), (slope * chosen[..., None]).sum(1)))
-        left = left & ~same
-        more = left.any(1).nonzero()[:, 0]
-        sample, around, weight, slope, left = (t.index_select(0, more) for t in (sample, around, weight, slope, left))
-    return parts
+def _merge(around: Tensor, share: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Shares of one kind after the other, until none is left: row of the sample (Q,), kind (Q,), its shares (Q, 27).
+
+    Args:
+        around, share: (M, 27, 3) kinds and shares about M samples.
+    """
+    rows, kinds, shares = [], [], []
+    row = torch.arange(len(around), device=around.device)
+    while len(row):
+        first = share.reshape(len(row), -1).argmax(1)
+        kind = around.reshape(len(row), -1).gather(1, first[:, None])[..., None]
+        same = around == kind
+        rows.append(row)
+        kinds.append(kind[:, 0, 0].to(torch.int64))
+        shares.append((share * same).sum(-1))
+        share = share.masked_fill(same, 0.0)
+        more = share.reshape(len(row), -1).any(1).nonzero()[:, 0]
+        row, around, share = row[more], around[more], share[more]
+    return torch.cat(rows), torch.cat(kinds), torch.cat(shares)
