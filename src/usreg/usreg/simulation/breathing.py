@@ -4,8 +4,12 @@
 The level is a number: 0 at the end of expiration, 1 at the end of an average inspiration. It follows from the time and
 the seed alone, at any time and in any order.
 
-Sources: Lujan et al. 1999 (cos^2n, more time at expiration); Vedam et al. 2003 and Seppenwoolde et al. 2002 (cycles
-differ in length and depth, hysteresis of 1-5 mm); Keall et al. 2006, AAPM TG-76 (tables of organ motion, periods).
+Checked: a population model of the liver from breath-hold CT of ten patients (PMC2736751, abstract) has mean motions of
+12.4 mm towards the feet, 8.4 mm towards the front and 1.2 mm to the side; ours has less towards the front by default.
+
+Values as commonly cited; not checked against the papers: Lujan et al. 1999 (cos^2n, more time at expiration); Vedam et
+al. 2003 and Seppenwoolde et al. 2002 (cycles differ in length and depth, hysteresis of 1-5 mm); Keall et al. 2006, AAPM
+TG-76 (tables of organ motion, periods); and those named with the parameters below.
 """
 
 from __future__ import annotations
