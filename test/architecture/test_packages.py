@@ -140,7 +140,8 @@ def console_scripts() -> dict[str, str]:
 
 @pytest.mark.parametrize("script", console_scripts())
 def test_every_console_script_has_its_function(script: str) -> None:
-    path = PACKAGE / "usreg" / (console_scripts()[script].replace(".", "/") + ".py")
+    path = PACKAGE / "usreg" / console_scripts()[script].replace(".", "/")
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     tree = ast.parse(path.read_text(encoding="utf-8"))
     assert "main" in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
 
