@@ -81,3 +81,18 @@ def simulate_body_command(
     for unknown in read_body_file(out).unknown_labels:
         typer.echo(f"unknown label, taken as soft tissue: {unknown}", err=True)
     typer.echo(f"wrote {out}")
+
+
+@simulate_app.command("gallery")
+def simulate_gallery_command(
+    out: Annotated[Path, typer.Option(help="Folder to make; must not exist.")],
+    seed: Annotated[int, typer.Option(help="Same seed, same pictures.")] = 0,
+    real: Annotated[Path | None, typer.Option(help="Sequence of real frames to lay beside the simulated ones.")] = None,
+    calibration: Annotated[Path | None, typer.Option(help="Of that sequence: YAML or a PLUS device set.")] = None,
+) -> None:
+    """Make a page of pictures of the digital patient: body, ultrasound, numbers, arms, breathing."""
+    from ..simulation.gallery import make_gallery
+
+    with progress_bar("drawing") as progress:
+        page = make_gallery(out, seed, real, calibration, progress)
+    typer.echo(f"wrote {page}")
