@@ -34,14 +34,29 @@ def sample_fast(
     rows = table.detach().float()[labels.tissue].numpy()
     shift = (labels.shift * (0 if tile is None else tile.size)).float().numpy()
     out = np.zeros((batch * count, 8), np.float32)
-    field = np.zeros((1, 4), np.float32) if tile is None else tile.values.numpy()
-    period, correlation = (0, 1.0) if tile is None else (tile.size, tile.correlation)
+    field = np.zeros((1, 4), np.int8) if tile is None else tile.values.numpy()
+    period, correlation, scale = (0, 1.0, 0.0) if tile is None else (tile.size, tile.correlation, tile.scale)
     place, at = index_T_image.detach().numpy(), tile_T_image.detach().numpy()
     where = points.float().numpy()
     shares, mixed = labels.shares.numpy(), labels.mixed.numpy()
 
     def work(first: int, last: int) -> None:
-        _sample(shares, mixed, rows, shift, field, period, np.float32(correlation), place, at, where, out, first, last)
+        _sample(
+            shares,
+            mixed,
+            rows,
+            shift,
+            field,
+            period,
+            np.float32(correlation),
+            np.float32(scale),
+            place,
+            at,
+            where,
+            out,
+            first,
+            last,
+        )
 
     in_threads(work, batch * count, 4096)
     result = torch.from_numpy(out).to(table)
@@ -51,7 +66,7 @@ def sample_fast(
 
 @njit(fastmath=False)
 def _sample(
-    shares: Any, mixed: Any, rows: Any, shift: Any, field: Any, period: Any, correlation: Any,
+    shares: Any, mixed: Any, rows: Any, shift: Any, field: Any, period: Any, correlation: Any, scale: Any,
     index_T: Any, tile_T: Any, points: Any, out: Any, first: Any, last: Any,
 ) -> None:  # fmt: skip
     depth, height, width = mixed.shape
@@ -99,7 +114,7 @@ def _sample(
             px = t[0, 0] * x + t[0, 1] * y + t[0, 2] * z + t[0, 3] + shift[kind, 0]
             py = t[1, 0] * x + t[1, 1] * y + t[1, 2] * z + t[1, 3] + shift[kind, 1]
             pz = t[2, 0] * x + t[2, 1] * y + t[2, 2] * z + t[2, 3] + shift[kind, 2]
-            real, imaginary, texture = _scatterers(field, period, correlation, px, py, pz)
+            real, imaginary, texture = _scatterers(field, period, correlation, scale, px, py, pz)
             v2 = rows[kind, 3]
             size = np.sqrt(part) * echo
             size *= np.exp(np.float32(0.5) * np.sqrt(v2) * texture - np.float32(0.25) * v2)
@@ -150,10 +165,17 @@ def _one_hot(shares, i, j, k, weight, steep, found, share, change):
 
 
 @njit(inline="always")
-def _scatterers(field, period, correlation, x, y, z):
-    fx, fy, fz = np.floor(x), np.floor(y), np.floor(z)
-    a, b, c = np.float32(x - fx), np.float32(y - fy), np.float32(z - fz)
-    i, j, k = int(fx) % period, int(fy) % period, int(fz) % period
+def _wrapped(x, period):
+    """x in [0, period), without the slow remainder of whole numbers."""
+    x -= period * np.floor(x * (1.0 / period))
+    return x if 0.0 <= x < period else 0.0
+
+
+@njit(inline="always")
+def _scatterers(field, period, correlation, scale, x, y, z):
+    x, y, z = _wrapped(x, period), _wrapped(y, period), _wrapped(z, period)
+    i, j, k = int(x), int(y), int(z)
+    a, b, c = np.float32(x - i), np.float32(y - j), np.float32(z - k)
     i1 = i + 1 if i + 1 < period else 0
     j1 = j + 1 if j + 1 < period else 0
     k1 = k + 1 if k + 1 < period else 0
@@ -168,5 +190,5 @@ def _scatterers(field, period, correlation, x, y, z):
                 texture += weight * field[start + column, 2]
     two, one = np.float32(2.0) * (np.float32(1.0) - correlation), np.float32(1.0)
     lost = (one - two * a * (one - a)) * (one - two * b * (one - b)) * (one - two * c * (one - c))
-    gain = one / np.sqrt(lost)
-    return real * gain, imaginary * gain, texture
+    gain = scale / np.sqrt(lost)
+    return real * gain, imaginary * gain, texture * scale
