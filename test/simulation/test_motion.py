@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch
 
 from usreg.errors import ConfigError, GeometryError, ShapeError
 from usreg.geometry import rotation
+from usreg.simulation.body import BodyConfig, make_body
 from usreg.simulation.body.types import Body
 from usreg.simulation.breathing import BreathingConfig
 from usreg.simulation.motion import BreathingMotion, Still
@@ -25,8 +27,23 @@ def body(small_trunk: Body) -> Body:
 
 
 @pytest.fixture(scope="module")
+def made_body() -> Body:
+    return make_body(1, BodyConfig(spacing_mm=3.0))
+
+
+@pytest.fixture(scope="module")
+def deep(body: Body) -> Callable[[float], BreathingMotion]:
+    """Breathing by 25 mm with a deformation of an amplitude, made once each."""
+    return cache(
+        lambda deformation_mm: BreathingMotion(
+            body, BreathingConfig(lattice_mm=6.0, si_mm=25.0, deformation_mm=deformation_mm), 4
+        )
+    )
+
+
+@pytest.fixture(scope="module")
 def motion(body: Body) -> BreathingMotion:
-    return BreathingMotion(body, BreathingConfig(si_mm=18.0), 4)
+    return BreathingMotion(body, BreathingConfig(lattice_mm=4.0, si_mm=18.0), 4)
 
 
 def points_in(body: Body, *structures: str, count: int = 4000) -> np.ndarray:
@@ -56,7 +73,7 @@ def test_a_turned_grid_changes_nothing_in_the_liver(
 ) -> None:
     turn = rotation.exp(torch.tensor([0.2, -0.1, 0.3], dtype=torch.float64))
     turned = trunk_maker(turn)
-    other = BreathingMotion(turned, BreathingConfig(si_mm=18.0), 4)
+    other = BreathingMotion(turned, BreathingConfig(lattice_mm=4.0, si_mm=18.0), 4)
     points = points_in(turned, "liver")
     np.testing.assert_allclose(
         points + other.displacement(points, DEEP_S), moved(other, "liver", points, DEEP_S), atol=1e-9
@@ -72,7 +89,7 @@ def test_other_organs_are_rigid_away_from_the_liver(body: Body, motion: Breathin
     others = [n for n in ("liver", "kidney_right_cortex", "kidney_left_cortex", "spleen") if n != structure]
     near = points_in(body, *others, count=8000)
     gap = np.array([np.abs(near - p).max(1).min() for p in points])
-    assert error[gap > 12.0].max() < 1e-9  # a voxel here is as large as a cell of the lattice
+    assert error[gap > 20.0].max() < 1e-9  # 8 mm go over into the liver's motion; voxels and cells are of 4 mm here
     assert np.median(error) < 1e-9
 
 
@@ -96,7 +113,7 @@ def test_front_lags_behind_feet_so_that_the_way_is_a_loop(body: Body, motion: Br
     speed = np.gradient(z)
     down, up = (np.abs(z - half) < 1.0) & (speed < 0), (np.abs(z - half) < 1.0) & (speed > 0)
     assert y[down].mean() - y[up].mean() > 0.5  # on the way down the liver lies farther back than on the way up
-    line = BreathingMotion(body, BreathingConfig(si_mm=18.0, lag_s=0.0), 4)
+    line = BreathingMotion(body, BreathingConfig(lattice_mm=6.0, si_mm=18.0, lag_s=0.0), 4)
     path = np.array([moved(line, "liver", centre, float(t))[0] for t in times])
     np.testing.assert_allclose(path[:, 1] - centre[0, 1], 0.25 * (path[:, 2] - centre[0, 2]), atol=0.03)
 
@@ -110,24 +127,43 @@ def test_skin_and_spine_are_still(body: Body, motion: BreathingMotion) -> None:
     assert np.abs(motion.displacement(far, DEEP_S)).max() == 0.0
 
 
+def test_bones_of_a_made_body_keep_still_while_its_liver_is_rigid(made_body: Body) -> None:
+    motion = BreathingMotion(made_body, BreathingConfig(waveform="cos4", lag_s=0.0), 0)
+    deepest = motion.config.period_s * (0.06 + 0.88 * 0.42)  # the end of an inspiration: level 1
+    assert motion.breathing.level(deepest) == pytest.approx(1.0, abs=1e-3)
+    # Bones within a cell or two of an organ, and those closely ahead of one, are taken along: 3 to 15 mm of them.
+    for name, mean in {"ribs": 1.5, "costal_cartilage": 3.5, "spine": 0.3, "skin": 0.05}.items():
+        points = points_in(made_body, name)
+        assert np.linalg.norm(motion.displacement(points, deepest), axis=1).mean() < mean
+    assert motion.jacobian_determinant(deepest).min() > 0.2
+    liver = points_in(made_body, "liver", "portal_vein")
+    np.testing.assert_allclose(
+        liver + motion.displacement(liver, deepest), moved(motion, "liver", liver, deepest), atol=1e-9
+    )
+
+
 def test_the_belly_moves_when_it_is_told_to(body: Body, motion: BreathingMotion) -> None:
-    with_belly = BreathingMotion(body, BreathingConfig(si_mm=18.0, belly_share=1.0), 4)
+    with_belly = BreathingMotion(body, BreathingConfig(lattice_mm=6.0, si_mm=18.0, belly_share=1.0), 4)
     front = np.array([[-40.0, -107.0, -10.0]])
     assert motion.displacement(front, DEEP_S)[0, 1] > -1.0
     assert with_belly.displacement(front, DEEP_S)[0, 1] < -2.0
 
 
-@pytest.mark.parametrize("si_mm", [5.0, 14.0, 25.0])
-def test_nothing_folds(body: Body, si_mm: float) -> None:
-    motion = BreathingMotion(body, BreathingConfig(si_mm=si_mm, coughs_s=(3.0,), deformation_mm=2.0), 2)
+@pytest.mark.parametrize(("si_mm", "lattice_mm"), [(5.0, 6.0), (14.0, 4.0), (25.0, 6.0)])
+def test_nothing_folds(body: Body, si_mm: float, lattice_mm: float) -> None:
+    motion = BreathingMotion(
+        body, BreathingConfig(lattice_mm=lattice_mm, si_mm=si_mm, coughs_s=(3.0,), deformation_mm=2.0), 2
+    )
     for t_s in (1.0, 1.6, 2.6, 3.0, 3.2):
         assert motion.jacobian_determinant(t_s).min() > 0.2
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 @pytest.mark.parametrize("deformation_mm", [0.0, 2.0])
-def test_reference_undoes_displacement(body: Body, kind: type, deformation_mm: float) -> None:
-    motion = BreathingMotion(body, BreathingConfig(si_mm=25.0, deformation_mm=deformation_mm), 4)
+def test_reference_undoes_displacement(
+    body: Body, deep: Callable[[float], BreathingMotion], kind: type, deformation_mm: float
+) -> None:
+    motion = deep(deformation_mm)
     rng = np.random.Generator(np.random.PCG64(2))
     points = rng.uniform((-165, -115, -180), (165, 115, 180), (20_000, 3)).astype(kind)
     found = motion.reference(points, DEEP_S)
@@ -139,7 +175,7 @@ def test_reference_undoes_displacement(body: Body, kind: type, deformation_mm: f
 
 
 def test_deformation_bends_the_liver_by_its_amplitude(body: Body, motion: BreathingMotion) -> None:
-    soft = BreathingMotion(body, BreathingConfig(si_mm=18.0, deformation_mm=2.0), 4)
+    soft = BreathingMotion(body, BreathingConfig(lattice_mm=4.0, si_mm=18.0, deformation_mm=2.0), 4)
     points = points_in(body, "liver")
     level = soft.breathing.level(DEEP_S)
     off = soft.displacement(points, DEEP_S) - motion.displacement(points, DEEP_S)
@@ -149,7 +185,7 @@ def test_deformation_bends_the_liver_by_its_amplitude(body: Body, motion: Breath
 
 
 def test_same_seed_same_bits_and_rest_is_rest(body: Body) -> None:
-    config = BreathingConfig(waveform="cos4", holds_s=((8.0, 20.0),), hold_drift_mm_s=0.0)
+    config = BreathingConfig(lattice_mm=6.0, waveform="cos4", holds_s=((8.0, 20.0),), hold_drift_mm_s=0.0)
     a, b = BreathingMotion(body, config, 9), BreathingMotion(body, config, 9)
     points = points_in(body, "liver", "visceral_fat", "muscle")
     first = a.displacement(points, 2.0)

@@ -48,6 +48,7 @@ class BreathingConfig:
         coughs_s: times of coughs; cough_share: depth of the breath before one, relative to an average one.
         belly_share: how much of the organs' motion towards the front the skin of the belly takes part in.
         deformation_mm: amplitude of a smooth deformation of the liver and its surroundings; 0: the liver is rigid.
+        lattice_mm: between the nodes on which the motion is kept: finer keeps bones stiller near organs, and is slower.
     """
 
     waveform: Literal["cos4", "irregular"] = "irregular"
@@ -69,6 +70,7 @@ class BreathingConfig:
     cough_share: float = 0.8
     belly_share: float = 0.0
     deformation_mm: float = 0.0
+    lattice_mm: float = 3.0
 
     def __post_init__(self) -> None:
         ranges = {
@@ -77,6 +79,7 @@ class BreathingConfig:
             "dwell_share": (0.0, 0.5), "period_spread": (0.0, 0.2), "depth_spread": (0.0, 0.3),
             "drift_share": (0.0, 0.3), "hold_drift_mm_s": (-1.0, 1.0), "ease_s": (0.2, 5.0), "cough_share": (0.0, 1.5),
             "belly_share": (0.0, 1.0), "deformation_mm": (0.0, 5.0),
+            "lattice_mm": (1.5, 6.0),
         }  # fmt: skip
         for name, (low, high) in ranges.items():
             check_range(name, getattr(self, name), low, high)

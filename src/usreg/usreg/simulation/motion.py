@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Generator
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,8 +19,8 @@ from ..errors import ConfigError, GeometryError, ShapeError
 from ..geometry import rotation, se3
 from .body.types import ORGANS, Body
 from .breathing import Breathing, BreathingConfig
-from .motion_kernels import MIXED, determinants, displace_many, move_nodes, undo
-from .motion_lattice import DEEPEST, RISEN, SHALLOWEST, Lattice, build_lattices
+from .motion_kernels import MIXED, displace_many, move_nodes, squeezes, undo
+from .motion_lattice import DEEPEST, RISEN, SHALLOWEST, Lattice, build_lattices, cells_at
 
 # Organ -> its way down, its way to the front and its turn, relative to the liver's; the axis it turns about. TG-76 has
 # 0.7 to 1 for kidneys and pancreas; those that touch the liver are tied to it more closely here, since between them
@@ -33,7 +33,10 @@ ORGAN_SHARES = {
     "pancreas": (0.97, 0.9, 0.9, (0.9, 0.2, 0.2)),
 }
 SHARE_SPREAD = 0.015  # of an organ's share from patient to patient
-LEAST_DETERMINANT = 0.22  # of 1 + grad u, at the levels that a session may come to
+LEAST_DETERMINANT = 0.2  # of 1 + grad u, at the levels that a session may come to
+# Levels now and `lag_s` ago that come together: deep breaths, drift at rest, coughs.
+BREATHS = ((DEEPEST, DEEPEST), (0.95 * DEEPEST, 0.75 * DEEPEST), (0.75 * DEEPEST, 0.95 * DEEPEST), (RISEN, RISEN))
+COUGHS = ((SHALLOWEST, SHALLOWEST), (SHALLOWEST, 0.3), (0.4, 1.1))
 State = tuple[NDArray[Any], float, NDArray[Any], NDArray[Any], NDArray[Any]]  # what the kernels take after the points
 RESIDUAL_MM = 0.01  # |reference + u(reference) - point| that the inverse reaches
 
@@ -71,9 +74,10 @@ class BreathingMotion:
     """A body that breathes.
 
     Inside the liver u is exactly its rigid motion (unless deformation is on), and so it is inside other organs farther
-    than a cell of the lattice from the liver. Viscera follow the nearest organs and fade with the distance. The inner
-    side of the wall slides along: motion towards the feet ends within a few mm, motion across the wall fades
-    towards the skin, which keeps still (but for `belly_share`).
+    than CONTACT_MM and a few cells of the lattice from the liver; nearer they go over into its motion. Viscera follow
+    the nearest organs and fade with the distance. Bones and skin keep still (but for `belly_share`); between them and
+    the organs tissue slides. A bone that lies so closely to an organ that cells of the lattice hold both, or so closely
+    ahead of one that the tissue between would fold, is taken along.
 
     Args:
         body: at rest; any grid. config: how it breathes. seed: of the cycles and of the shares of the organs.
@@ -89,15 +93,26 @@ class BreathingMotion:
         self._spread = {name: 1.0 + SHARE_SPREAD * float(rng.uniform(-1, 1)) for name in ORGANS}
         self._spread["liver"] = 1.0
         self._last: tuple[float, State] | None = None
-        self.lattice = self._unfolded(build_lattices(body, self.config, seed))
+        self.lattice = self._unfolded(build_lattices(body, self.config, seed, self._relative))
 
-    def _unfolded(self, lattices: Iterable[Lattice]) -> Lattice:
+    def _unfolded(self, drafts: Generator[Lattice, NDArray[np.int64], None]) -> Lattice:
         """The most local motion that folds nowhere."""
-        extremes = (DEEPEST, SHALLOWEST if self.config.coughs_s else RISEN)
-        for lattice in lattices:
-            points = lattice.mixed_cells()
-            if all(determinant(points, self._state_at(lattice, e, e)).min() > LEAST_DETERMINANT for e in extremes):
+        levels = [*BREATHS, *(COUGHS if self.config.coughs_s else ())]
+        lattice = next(drafts)
+        cells = lattice.mixed_cells()
+        while True:
+            least = np.min([squeeze(cells, self._state_at(lattice, *pair)) for pair in levels], 0)
+            if least.min(initial=1.0) >= LEAST_DETERMINANT:
                 return lattice
+            before = lattice.weights[..., -1]
+            try:
+                tight = cells[least < LEAST_DETERMINANT]
+                lattice = drafts.send(tight)
+            except StopIteration:
+                break
+            changed = cells_at(lattice.weights[..., -1] != before)
+            changed[tuple(tight.T)] = True
+            cells = np.argwhere((lattice.cells == MIXED) & changed)
         raise ConfigError(
             f"organs that move by {self.config.si_mm} mm fold the tissue of this body: choose a smaller si_mm"
         )
@@ -146,9 +161,15 @@ class BreathingMotion:
         moved = se3.from_parts(rotation.exp(angle * unit / unit.norm()), shift)
         return se3.translation(centre) @ moved @ se3.translation(-centre)
 
+    def _relative(self, organ: str, centroid: NDArray[np.float64]) -> NDArray[np.float64]:
+        """M (3, 4) of u = M (p, 1) of an organ at level 1."""
+        moved = self._at_levels(organ, centroid, 1.0, 1.0).numpy()[:3]
+        moved[:, :3] -= np.eye(3)
+        return np.asarray(moved)
+
     def jacobian_determinant(self, t_s: float) -> NDArray[np.float64]:
-        """det(1 + grad u) (N,) at the middles of all cells that are not rigid; below zero the body would fold."""
-        return determinant(self.lattice.mixed_cells(), self._state(t_s))
+        """Least det(1 + grad u) (N,) in each cell that is not rigid; below zero the body would fold."""
+        return squeeze(self.lattice.mixed_cells(), self._state(t_s))
 
     def _state(self, t_s: float) -> State:
         """What the kernels need at a time; that of the last time is kept, since a frame asks more than once."""
@@ -171,10 +192,10 @@ class BreathingMotion:
         return lattice.origin_mm, 1.0 / lattice.step_mm, nodes, cells, moves
 
 
-def determinant(points: NDArray[np.float64], state: State) -> NDArray[np.float64]:
-    """det(1 + grad u) (N,) at points (N, 3)."""
-    out = np.empty(len(points))
-    determinants(points, *state, out)
+def squeeze(cells: NDArray[np.int64], state: State) -> NDArray[np.float64]:
+    """Least det(1 + grad u) (N,) in cells of indices z, y, x (N, 3)."""
+    out = np.empty(len(cells))
+    squeezes(cells, *state, out)
     return out
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ..compiled import njit
 
 MIXED, STILL = -1, -2
+NEAR = 0.2  # of a cell, from its corners: where its squeeze is looked at
 MAX_ITERATIONS = 60
 FIXED_POINT_STEPS = 2
 
@@ -47,6 +48,50 @@ def move_nodes(
                 out[iz, iy, ix, 0] = across * ux + amount * bend[iz, iy, ix, 0]
                 out[iz, iy, ix, 1] = across * uy + amount * bend[iz, iy, ix, 1]
                 out[iz, iy, ix, 2] = along * uz + amount * bend[iz, iy, ix, 2]
+
+
+@njit()
+def flow_of(
+    shares: NDArray[Any], origin: NDArray[Any], step: float, moves: NDArray[Any], out: NDArray[Any]
+) -> None:  # fmt: skip
+    """Blend of the organs' motions at all nodes into `out` (Z, Y, X, 3), before any gate."""
+    nz, ny, nx, organs = shares.shape
+    for iz in range(nz):
+        for iy in range(ny):
+            for ix in range(nx):
+                x, y, z = origin[0] + step * ix, origin[1] + step * iy, origin[2] + step * iz
+                for a in range(3):
+                    total = 0.0
+                    for k in range(organs):
+                        m = moves[k, a]
+                        total += shares[iz, iy, ix, k] * (m[0] * x + m[1] * y + m[2] * z + m[3])
+                    out[iz, iy, ix, a] = total
+
+
+@njit()
+def find_kinds(weights: NDArray[Any], cells: NDArray[Any]) -> None:
+    """Kind of each cell from its eight nodes, into `cells` (Z, Y, X); the last layer along each axis is left."""
+    nz, ny, nx, channels = weights.shape
+    kinds = np.empty((nz, ny, nx), np.int8)
+    for iz in range(nz):
+        for iy in range(ny):
+            for ix in range(nx):
+                node = weights[iz, iy, ix]
+                kinds[iz, iy, ix] = MIXED
+                if node[channels - 2] == 0.0 and node[channels - 1] == 0.0:
+                    kinds[iz, iy, ix] = STILL
+                elif node[channels - 2] == 1.0 and node[channels - 1] == 1.0:
+                    for k in range(channels - 2):
+                        if node[k] == 1.0:
+                            kinds[iz, iy, ix] = k
+    for iz in range(nz - 1):
+        for iy in range(ny - 1):
+            for ix in range(nx - 1):
+                first = kinds[iz, iy, ix]
+                same = True
+                for corner in range(1, 8):
+                    same = same and kinds[iz + (corner >> 2), iy + (corner >> 1 & 1), ix + (corner & 1)] == first
+                cells[iz, iy, ix] = first if same else MIXED
 
 
 @njit()
@@ -112,16 +157,21 @@ def displace_many(
 
 
 @njit()
-def determinants(
-    points: NDArray[Any], origin: NDArray[Any], per_mm: float, nodes: NDArray[Any], cells: NDArray[Any],
+def squeezes(
+    index: NDArray[Any], origin: NDArray[Any], per_mm: float, nodes: NDArray[Any], cells: NDArray[Any],
     moves: NDArray[Any], out: NDArray[Any],
 ) -> None:  # fmt: skip
-    """det(1 + grad u) of points (N, 3) into `out` (N,)."""
+    """Least det(1 + grad u) at eight points of cells of indices z, y, x (N, 3), into `out` (N,)."""
     g = np.zeros((3, 3))
-    for i in range(points.shape[0]):
-        x, y, z = np.float64(points[i, 0]), np.float64(points[i, 1]), np.float64(points[i, 2])
-        _displace(x, y, z, origin, per_mm, nodes, cells, moves, g, True)
-        out[i] = _solve(g, 0.0, 0.0, 0.0)[3]
+    for i in range(index.shape[0]):
+        least = 1e30
+        for corner in range(8):
+            x = origin[0] + (index[i, 2] + ((1.0 - NEAR) if corner & 1 else NEAR)) / per_mm
+            y = origin[1] + (index[i, 1] + ((1.0 - NEAR) if corner & 2 else NEAR)) / per_mm
+            z = origin[2] + (index[i, 0] + ((1.0 - NEAR) if corner & 4 else NEAR)) / per_mm
+            _displace(x, y, z, origin, per_mm, nodes, cells, moves, g, True)
+            least = min(least, _solve(g, 0.0, 0.0, 0.0)[3])
+        out[i] = least
 
 
 @njit()
