@@ -15,7 +15,7 @@ from .skin import Skin
 
 PLACE = ("angle_rad", "z_mm", "turn_rad", "tilt_rad", "rock_rad")  # columns of a place
 OPAQUE = ("ribs", "costal_cartilage", "spine", "lung_right", "lung_left", "bowel_gas", "outside")
-FACE_RADIUS_MM, HALF_ANGLE_RAD, DEPTH_MM, SAMPLE_MM = 60.0, np.radians(28.0), 110.0, 4.0
+FACE_RADIUS_MM, HALF_ANGLE_RAD, DEPTH_MM, SAMPLE_MM = 60.0, 28.0 * np.pi / 180, 110.0, 4.0
 SKIN_MM = 8.0  # samples this near the face may lie outside: the face dips into the skin, its edges do not
 LEAST_SHARE = 0.05  # of the image that must be liver for a place to be a window
 
