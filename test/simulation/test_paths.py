@@ -11,11 +11,12 @@ import torch
 
 from usreg.data.types import Volume
 from usreg.errors import ConfigError, GeometryError, KinematicsError, NoOverlapError
+from usreg.simulation import paths
 from usreg.simulation.body.types import VALUE, Body
 from usreg.simulation.motor import Motor
 from usreg.simulation.paths import PathConfig, ScanPath, phantom_path, volunteer_path
 from usreg.simulation.skin import SMOOTH_MM, Skin, find_skin
-from usreg.simulation.windows import Sight, find_windows, poses_at
+from usreg.simulation.windows import Sight, Window, find_windows, poses_at
 
 TILT = Motor("tilt", np.array([1.0, 0.0, 0.0]), np.zeros(3))
 SLIDE = Motor("slide", np.array([0.0, 1.0, 0.0]), np.zeros(3), (-50.0, 50.0))
@@ -24,6 +25,21 @@ SLIDE = Motor("slide", np.array([0.0, 1.0, 0.0]), np.zeros(3), (-50.0, 50.0))
 @pytest.fixture(scope="module")
 def skin(small_trunk: Body) -> Skin:
     return find_skin(small_trunk.labels)
+
+
+@pytest.fixture(scope="module")
+def trunk_windows(small_trunk: Body, skin: Skin) -> tuple[Window, ...]:
+    return find_windows(small_trunk, skin)
+
+
+@pytest.fixture(autouse=True)
+def sought_once(
+    monkeypatch: pytest.MonkeyPatch, small_trunk: Body, skin: Skin, trunk_windows: tuple[Window, ...]
+) -> None:
+    """Skin and windows of the trunk are the same for every path: they are sought once."""
+    trunk = small_trunk
+    monkeypatch.setattr(paths, "find_skin", lambda labels: skin if labels is trunk.labels else find_skin(labels))
+    monkeypatch.setattr(paths, "find_windows", lambda b, s: trunk_windows if b is trunk else find_windows(b, s))
 
 
 def speeds(path: ScanPath, step_s: float = 0.02) -> tuple[np.ndarray, np.ndarray]:
