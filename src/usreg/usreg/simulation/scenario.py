@@ -137,7 +137,8 @@ def default_config(kind: Kind) -> SimulationConfig:
         )
     timing = TimingConfig(joint_hz=100.0)
     return SimulationConfig(
-        arm="encoder6_tilt", sweep_s=8.0, sweep_hz=12.0, keep_sweep=True, timing=timing, ct=ct, body=grid,
+        arm="encoder6_tilt", patient_mm=(660.0, 0.0, 50.0),
+        sweep_s=8.0, sweep_hz=12.0, keep_sweep=True, timing=timing, ct=ct, body=grid,
         encoder=EncoderConfig(joint_hz=timing.joint_hz), options=OPTIONS,
         smoothing={"model": "constant_velocity", "floor_mm": 1.0, "floor_rad": 0.012},
     )  # fmt: skip
