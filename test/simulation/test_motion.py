@@ -136,6 +136,10 @@ def test_bones_of_a_made_body_keep_still_while_its_liver_is_rigid(made_body: Bod
         points = points_in(made_body, name)
         assert np.linalg.norm(motion.displacement(points, deepest), axis=1).mean() < mean
     assert motion.jacobian_determinant(deepest).min() > 0.2
+    matrix = made_body.labels.grid.ct_T_index.numpy()
+    size = np.array(made_body.labels.grid.size)
+    index = np.random.Generator(np.random.PCG64(3)).uniform(0, size, (100_000, 3))
+    motion.reference(index @ matrix[:3, :3].T + matrix[:3, 3], deepest)  # raises where it is not undone
     liver = points_in(made_body, "liver", "portal_vein")
     np.testing.assert_allclose(
         liver + motion.displacement(liver, deepest), moved(motion, "liver", liver, deepest), atol=1e-9

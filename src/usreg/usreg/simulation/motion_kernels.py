@@ -185,7 +185,7 @@ def undo(
     circles where the shear along the wall is steep.)
     """
     worst = 0.0
-    best, g = np.empty(3), np.zeros((3, 3))
+    best, other, g = np.empty(3), np.empty(3), np.zeros((3, 3))
     for i in range(points.shape[0]):
         tx, ty, tz = np.float64(points[i, 0]), np.float64(points[i, 1]), np.float64(points[i, 2])
         x, y, z, least, damping = tx, ty, tz, 1e30, 1.0
@@ -202,9 +202,53 @@ def undo(
             if det > 0.02:
                 ex, ey, ez = sx, sy, sz
             x, y, z = x + damping * ex, y + damping * ey, z + damping * ez
+        if least > residual:
+            least = _around(best, least, tx, ty, tz, origin, per_mm, nodes, cells, moves, g, residual)
+        for attempt in range(48):  # from other places, where a border of cells holds it
+            if least <= residual:
+                break
+            far = 1.5 * (1 + attempt // 8)
+            other[0] = best[0] + (far if attempt & 1 else -far)
+            other[1] = best[1] + (far if attempt & 2 else -far)
+            other[2] = best[2] + (far if attempt & 4 else -far)
+            left = _around(other, 1e30, tx, ty, tz, origin, per_mm, nodes, cells, moves, g, residual)
+            if left < least:
+                least, best[0], best[1], best[2] = left, other[0], other[1], other[2]
         worst = max(worst, least)
         out[i, 0], out[i, 1], out[i, 2] = best[0], best[1], best[2]
     return worst
+
+
+@njit()
+def _around(
+    best: NDArray[Any], least: float, tx: float, ty: float, tz: float, origin: NDArray[Any], per_mm: float,
+    nodes: NDArray[Any], cells: NDArray[Any], moves: NDArray[Any], g: NDArray[Any], residual: float,
+) -> float:  # fmt: skip
+    """Newton's steps with the gradients of the cells around, where that of a point's own cell leads to and fro across a
+    border of cells; `best` is moved, the residual that is left is returned."""
+    reach = 0.4
+    for _ in range(MAX_ITERATIONS):
+        start = least
+        for corner in range(8):
+            ox = reach if corner & 1 else -reach
+            oy = reach if corner & 2 else -reach
+            oz = reach if corner & 4 else -reach
+            _displace(best[0] + ox, best[1] + oy, best[2] + oz, origin, per_mm, nodes, cells, moves, g, True)
+            ux, uy, uz = _displace(best[0], best[1], best[2], origin, per_mm, nodes, cells, moves, g, False)
+            sx, sy, sz, _ = _solve(g, tx - best[0] - ux, ty - best[1] - uy, tz - best[2] - uz)
+            for halving in range(4):
+                share = 0.5**halving
+                x, y, z = best[0] + share * sx, best[1] + share * sy, best[2] + share * sz
+                ux, uy, uz = _displace(x, y, z, origin, per_mm, nodes, cells, moves, g, False)
+                left = np.sqrt((tx - x - ux) ** 2 + (ty - y - uy) ** 2 + (tz - z - uz) ** 2)
+                if left < least:
+                    least, best[0], best[1], best[2] = left, x, y, z
+                    break
+            if least <= residual:
+                return least
+        if least > 0.7 * start:
+            reach = 0.5 * reach if reach > 0.02 else 1.6
+    return least
 
 
 @njit()
