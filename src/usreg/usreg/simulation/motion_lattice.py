@@ -19,7 +19,7 @@ from .motion_kernels import MIXED, find_kinds, flow_of
 from .motion_raster import Raster, make_raster
 
 FOLLOW_MM = 90.0  # viscera follow an organ up to this distance; short enough to end above the pelvis
-CONTACT_MM = 8.0  # so near to the liver tissue of others goes over into its motion
+CONTACT_MM = 8.0  # so near to an earlier one of ORGANS, the liver first, an organ goes over into its motion
 SLIDE_MM = 8.0  # depth of the wall, and distance from what keeps still, in which motion ends where there is room
 BEND_RISE_MM = 24.0  # the deformation begins at what keeps still and is whole at this distance
 BELLY_RISE_MM = 30.0  # the skin of the belly moves at this distance from bones
@@ -101,8 +101,10 @@ def _shares(raster: Raster, core: NDArray[np.int8], count: int) -> tuple[NDArray
     shares = pull / pull.sum(-1, keepdims=True)
     inside = core >= 0
     shares[inside] = np.eye(count, dtype=np.float32)[core[inside]]
-    own = _smoothstep(distance[..., :1] / CONTACT_MM)
-    shares = (own * shares + (1.0 - own) * np.eye(count, dtype=np.float32)[0]).astype(np.float32)
+    for k in reversed(range(count)):  # the liver last: it stays what it is
+        own = np.where((core < 0) | (core > k), _smoothstep(distance[..., k] / CONTACT_MM), 1.0)[..., None]
+        shares = own * shares + (1.0 - own) * np.eye(count)[k]
+    shares = shares.astype(np.float32)
     return shares, np.asarray(1.0 - _smoothstep(distance.min(-1) / FOLLOW_MM), np.float32)
 
 
