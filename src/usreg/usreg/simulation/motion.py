@@ -75,9 +75,9 @@ class BreathingMotion:
 
     Inside the liver u is exactly its rigid motion (unless deformation is on), and so it is inside other organs farther
     than CONTACT_MM and a few cells of the lattice from others; nearer, they go over into the motion of the earlier in
-    ORGANS. Viscera follow the nearest organs and fade with the distance. Bones and skin keep still (but for `belly_share`); between them and
-    the organs tissue slides. A bone that lies so closely to an organ that cells of the lattice hold both, or so closely
-    ahead of one that the tissue between would fold, is taken along.
+    ORGANS. Viscera follow the nearest organs and fade with the distance. Bones and skin keep still (but for
+    `belly_share`); between them and the organs tissue slides. A bone that lies so closely to an organ that cells of the
+    lattice hold both, or so closely ahead of one that the tissue between would fold, is taken along.
 
     Args:
         body: at rest; any grid. config: how it breathes. seed: of the cycles and of the shares of the organs.
