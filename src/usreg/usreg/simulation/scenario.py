@@ -119,6 +119,10 @@ OPTIONS: dict[str, Any] = {
 }
 
 
+# An estimate says how far noise lets it be off; views of one place differ by more than that.
+FLOOR: dict[str, Any] = {"floor_mm": 1.0, "floor_rad": 0.012}
+
+
 def default_config(kind: Kind) -> SimulationConfig:
     """As the sessions that ship were made."""
     grid = BodyConfig(tilt_deg=(4.0, -3.0, 6.0))  # so that nothing may assume an identity direction
@@ -134,13 +138,14 @@ def default_config(kind: Kind) -> SimulationConfig:
             sweep_s=40.0,
             timing=TimingConfig(frame_hz=10.0),
             options=OPTIONS,
+            smoothing=FLOOR,
         )
     timing = TimingConfig(joint_hz=100.0)
     return SimulationConfig(
         arm="encoder6_tilt", patient_mm=(660.0, 0.0, 50.0),
         sweep_s=8.0, sweep_hz=12.0, keep_sweep=True, timing=timing, ct=ct, body=grid,
         encoder=EncoderConfig(joint_hz=timing.joint_hz), options=OPTIONS,
-        smoothing={"model": "constant_velocity", "floor_mm": 1.0, "floor_rad": 0.012},
+        smoothing={"model": "constant_velocity", **FLOOR},
     )  # fmt: skip
 
 
