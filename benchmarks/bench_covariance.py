@@ -39,8 +39,10 @@ def main() -> None:
     for r in rows:
         word = "reached" if r["reached"] else "MISSED"
         across, along = r["blur_mm"]
-        print(f"{r['noise']:6.0f}{across:7.2f}x{along:.2f}{r['frames']:8d}{r['score']:7.3f}"
-              f"{100 * r['accepted_share']:9.1f}%{r['nees_per_dof']:11.2f}{100 * r['coverage_95']:8.1f}%  {word}")
+        print(
+            f"{r['noise']:6.0f}{across:7.2f}x{along:.2f}{r['frames']:8d}{r['score']:7.3f}"
+            f"{100 * r['accepted_share']:9.1f}%{r['nees_per_dof']:11.2f}{100 * r['coverage_95']:8.1f}%  {word}"
+        )
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps({"covariance": rows}, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     print(f"written: {options.json}")

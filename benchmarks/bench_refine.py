@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Refinement on the real liver sweep: accuracy from near and far starts, and time beside SimpleITK in the same run.
 
-The volume is made from the even frames, the odd ones are registered; the last of them, 79, lies beyond the volume for two
-thirds of its area and is to be refused. The parameters were chosen with seeds 1 to 3; the
-figures are those of seed 0.
+The volume is made from the even frames, the odd ones are registered; the last of them, 79, lies beyond the volume for
+two thirds of its area and is to be refused. The parameters were chosen with seeds 1 to 3; the figures are those of
+seed 0.
 """
 
 from __future__ import annotations
@@ -181,9 +181,8 @@ def kernel_rate(tracked: TrackedFrame, volume: Volume, repeats: int = 200) -> di
     return {
         "samples": count,
         "ns_per_sample": nanoseconds * _best_s(lambda: evaluate(level, [view], poses), repeats),
-        "ns_without_cache_misses": nanoseconds * _best_s(
-            lambda: evaluate(level, [replace(view, level=here)], poses), repeats
-        ),
+        "ns_without_cache_misses": nanoseconds
+        * _best_s(lambda: evaluate(level, [replace(view, level=here)], poses), repeats),
         "ns_of_sums": 1e9 / (16 * kernel.BLOCK) * _best_s(sums, repeats),
     }
 

@@ -227,7 +227,7 @@ def test_describe_session(top):
 
     summary = describe(top / "bags" / "phantom")
     assert summary["kind"] == "session" and summary["bag"]["truncated"] is False
-    assert {t["name"] for t in summary["bag"]["topics"]} >= {"/us/image", "/us/geometry", "/joint_states", "/truth"}
+    assert {t["name"] for t in summary["bag"]["topics"]} >= {"/us/image", "/us/geometry", "/joint_states", "/truth/tf"}
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ DECODERS = {
     "/us/geometry": bag_messages.decode_geometry,
     "/joint_states": bag_messages.decode_joints,
     "/tf_static": bag_poses.decode_transforms,
-    "/truth": bag_poses.decode_transforms,
+    "/truth/tf": bag_poses.decode_transforms,
 }
 
 

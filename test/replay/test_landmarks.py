@@ -52,7 +52,7 @@ def test_rows_and_summary_hold_the_errors_at_the_bifurcations(session: Session) 
     assert summary["smoothed_landmark_tre_mm"]["mean"] == pytest.approx(sum(smoothed) / 5, rel=1e-6)
     assert summary["smoothed_landmark_tre_mm"]["max"] == pytest.approx(max(smoothed), rel=1e-6)
     assert summary["output_share"] == 1.0 and summary["gross_among_accepted"] == 0
-    assert 0 < summary["landmark_tre_mm"]["mean"] < 5.0
+    assert 0 < summary["landmark_tre_mm"]["mean"] < 10.0
 
 
 def test_the_report_of_a_running_graph_holds_them_too(session: Session, tmp_path: Path) -> None:
