@@ -34,7 +34,7 @@ class UltrasoundConfig:
     frequency_mhz: float = 3.5
     lines: int = 128
     samples: int = 512
-    rays: int = 3
+    rays: int = 2
     pulse_cycles: float = 2.5
     f_number: float = 2.0
     aperture_mm: float = 22.0
