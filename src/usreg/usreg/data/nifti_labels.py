@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import gzip
 import re
 import struct
-import zlib
 from pathlib import Path
 
 from ..config import MAX_YAML_BYTES
 from ..errors import FileFormatError, MissingFileError
+from .volume_headers import read_start
 
 HEADER = 348
 EXTENSION_FLAG = 4
@@ -32,23 +31,12 @@ def embedded_label_names(path: str | Path) -> dict[int, str]:
         raise MissingFileError(f"no file '{path.name}' in '{path.parent}': check the name")
     if not path.name.lower().endswith((".nii", ".nii.gz")):
         return {}
-    start = _read(path, HEADER + EXTENSION_FLAG + 8)
+    start = read_start(path, HEADER + EXTENSION_FLAG + 8)
     order = next((o for o in "<>" if len(start) >= HEADER + 12 and struct.unpack(o + "i", start[:4])[0] == HEADER), "")
     if not order or start[HEADER] == 0:
         return {}
     size = struct.unpack(order + "i", start[HEADER + 4 : HEADER + 8])[0]
     if not 8 <= size <= MAX_YAML_BYTES:
         raise FileFormatError(f"'{path.name}' declares an extension of {size} bytes; at most {MAX_YAML_BYTES} are read")
-    text = _read(path, HEADER + EXTENSION_FLAG + size)[HEADER + 12 :].decode("utf-8", errors="replace")
+    text = read_start(path, HEADER + EXTENSION_FLAG + size)[HEADER + 12 :].decode("utf-8", errors="replace")
     return {int(key): (quoted or plain).strip() for key, quoted, plain in LABEL.findall(text)}
-
-
-def _read(path: Path, count: int) -> bytes:
-    try:
-        if path.name.lower().endswith(".gz"):
-            with gzip.open(path, "rb") as stream:
-                return stream.read(count)
-        with path.open("rb") as plain:
-            return plain.read(count)
-    except (OSError, EOFError, zlib.error) as error:
-        raise FileFormatError(f"'{path.name}' cannot be unpacked: {error}") from error

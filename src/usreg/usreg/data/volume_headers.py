@@ -62,7 +62,7 @@ def check_nifti(path: Path, max_bytes: int) -> None:
 
 
 def _nifti_fields(path: Path) -> dict[str, tuple[float, ...]]:
-    head = _read_start(path, 540)
+    head = read_start(path, 540)
     for order in "<>":
         size = struct.unpack(order + "i", head[:4])[0] if len(head) >= 4 else 0
         if size in NIFTI_LAYOUTS and len(head) >= size:
@@ -81,7 +81,12 @@ def _check_nifti_numbers(path: Path, header: dict[str, tuple[float, ...]]) -> No
         raise GeometryError(f"'{path.name}' has NaN or infinity in its orientation (qform, sform): mend its header")
 
 
-def _read_start(path: Path, count: int) -> bytes:
+def read_start(path: Path, count: int) -> bytes:
+    """The first bytes of a file, unpacked where its name ends in .gz; fewer where it is shorter.
+
+    Raises:
+        FileFormatError: it cannot be unpacked.
+    """
     try:
         if path.name.lower().endswith(".gz"):
             with gzip.open(path, "rb") as stream:
