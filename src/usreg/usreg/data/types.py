@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -196,6 +197,8 @@ class Estimate:
         score: similarity that was reached. overlap: share of the sector inside the volume.
         accepted: whether it passed the gate; `reason` says why not.
         per_frame: corrections of single frames, (N, 6), or None.
+        probability: that the TRE in the image is below 5 mm; NaN where nobody has said.
+        evidence: what the gate judged by, by name (score, structure, overlap, sigma_mm, ...).
     """
 
     transform: Rigid | Affine | RigidWithDisplacement
@@ -208,6 +211,8 @@ class Estimate:
     per_frame: Tensor | None = None
     system: str = ""
     compute_s: float = math.nan
+    probability: float = math.nan
+    evidence: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_covariance(self.covariance, "covariance of world_T_ct")
