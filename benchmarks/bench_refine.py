@@ -24,6 +24,7 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
+from usreg import workers
 from usreg.data.calibration import read_calibration
 from usreg.data.sequences import read_sequence
 from usreg.data.tracked import tracked_frames
@@ -31,7 +32,7 @@ from usreg.data.types import TrackedFrame, Volume
 from usreg.evaluation import Row, summarise
 from usreg.geometry import se3
 from usreg.reconstruction import ReconstructionConfig, reconstruct
-from usreg.registration import kernel, workers
+from usreg.registration import kernel
 from usreg.registration.maximise import evaluate
 from usreg.registration.normal import views, world_T_ref
 from usreg.registration.pyramid import volume_level

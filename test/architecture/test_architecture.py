@@ -18,7 +18,7 @@ TOP = Path(__file__).resolve().parents[2]
 PACKAGE = TOP / "src" / "usreg"
 OTHER_FOLDERS = ("test", "tools", "benchmarks", "launch")
 ROWS = {
-    0: "errors config compiled geometry",
+    0: "errors config compiled workers geometry",
     1: "data",
     2: "rendering similarity networks kinematics",
     3: "losses",

@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from usreg import workers
 from usreg.data.types import Volume
 from usreg.geometry import se3
-from usreg.registration import kernel, levenberg, twin, workers
+from usreg.registration import kernel, levenberg, twin
 from usreg.registration.maximise import climb_compiled, climb_torch, evaluate
 from usreg.registration.normal import normal_equations, plane_matrices
 from usreg.registration.pyramid import volume_level

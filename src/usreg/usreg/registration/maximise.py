@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from ..geometry import se3
+from ..workers import run_ranges
 from .climb import climb
 from .levenberg import LevenbergConfig, maximise
 from .normal import Normal, View, normal_equations
 from .pyramid import VolumeLevel
-from .workers import run_ranges
 
 Array = npt.NDArray[Any]
 Climbed = tuple[Tensor, Normal, Tensor]  # poses (B, 4, 4), their normal equations, evaluations (B,)
