@@ -13,10 +13,11 @@ from ..config import check_range
 class GateConfig:
     """Limits of an accepted estimate.
 
-    A score alone says little: noise lowers it at the right pose, likeness of neighbouring anatomy raises it at wrong
-    ones. Two ways lead through the gate. Either the structure is explained: with speckle smoothed away next to nothing
-    is left over, in most of the sector. Or nothing else comes close: among the optima around, the best leaves much less
-    unexplained than the second.
+    Where a probability is stated (`confidence.probability`), it decides, besides overlap and what cannot be seen. Where
+    nobody has fitted one, scores do. A score alone says little: noise lowers it at the right pose, likeness of
+    neighbouring anatomy raises it at wrong ones. Two ways lead through the gate. Either the structure is explained: with
+    speckle smoothed away next to nothing is left over, in most of the sector. Or nothing else comes close: among the
+    optima around, the best leaves much less unexplained than the second.
 
     Args:
         min_overlap: share of the sector inside known voxels.
@@ -24,6 +25,8 @@ class GateConfig:
         min_structure, clear_overlap: NCC at the middle level and overlap that let a pose through without a search.
         min_contrast: (1 - score of the best other optimum) / (1 - score) times overlap, for poses that are not clear.
         max_sigma_mm: standard deviation of the worst point of the sector in its worst direction.
+        min_probability: that the TRE is below 5 mm; 0: scores decide alone.
+        clear_probability: that lets a pose through without a search.
     """
 
     min_overlap: float = 0.4
@@ -32,6 +35,8 @@ class GateConfig:
     clear_overlap: float = 0.7
     min_contrast: float = 1.5
     max_sigma_mm: float = 2.0
+    min_probability: float = 0.9
+    clear_probability: float = 0.95
 
     def __post_init__(self) -> None:
         check_range("min_overlap", self.min_overlap, 0.0, 1.0)
@@ -40,6 +45,8 @@ class GateConfig:
         check_range("clear_overlap", self.clear_overlap, 0.0, 1.0)
         check_range("min_contrast", self.min_contrast, 0.0, 1e6)
         check_range("max_sigma_mm", self.max_sigma_mm, 0.0, 1e6)
+        check_range("min_probability", self.min_probability, 0.0, 1.0)
+        check_range("clear_probability", self.clear_probability, self.min_probability, 1.0)
 
 
 def contrast(score: float, other: float) -> float:
@@ -48,20 +55,41 @@ def contrast(score: float, other: float) -> float:
 
 
 def refusal(
-    config: GateConfig, score: float, structure: float, overlap: float, sigma_mm: float, rival: float | None = None
+    config: GateConfig,
+    score: float,
+    structure: float,
+    overlap: float,
+    sigma_mm: float,
+    rival: float | None = None,
+    probability: float = math.nan,
 ) -> str:
     """Reason to refuse, or an empty text.
 
     Args:
-        structure: NCC at the middle level.
+        structure: similarity at the middle level.
         rival: score of the best other optimum around; -1 when there is none, None before anybody has looked.
+        probability: that the TRE is below 5 mm; NaN where nobody has said.
     """
     if overlap < config.min_overlap:
         return f"overlap {overlap:.2f} below {config.min_overlap:.2f}"
-    if score < config.min_score:
-        return f"score {score:.3f} below {config.min_score:.3f}"
     if not sigma_mm <= config.max_sigma_mm:
         return f"not observable: sigma {sigma_mm:.2f} mm above {config.max_sigma_mm:.2f} mm"
+    if config.min_probability > 0 and math.isfinite(probability):
+        return _improbable(config, probability, rival is not None)
+    return _by_scores(config, score, structure, overlap, rival)
+
+
+def _improbable(config: GateConfig, probability: float, searched: bool) -> str:
+    limit = config.min_probability if searched else config.clear_probability
+    if probability >= limit:
+        return ""
+    why = "" if searched else "not clear without a search: "
+    return f"{why}probability {probability:.3f} of a TRE below 5 mm is less than {limit:.2f}"
+
+
+def _by_scores(config: GateConfig, score: float, structure: float, overlap: float, rival: float | None) -> str:
+    if score < config.min_score:
+        return f"score {score:.3f} below {config.min_score:.3f}"
     if structure >= config.min_structure and overlap >= config.clear_overlap:
         return ""
     if rival is None:
