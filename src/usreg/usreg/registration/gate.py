@@ -16,8 +16,8 @@ class GateConfig:
     Where a probability is stated (`confidence.probability`), it decides, besides overlap and what cannot be seen. Where
     nobody has fitted one, scores do. A score alone says little: noise lowers it at the right pose, likeness of
     neighbouring anatomy raises it at wrong ones. Two ways lead through the gate. Either the structure is explained:
-    with speckle smoothed away next to nothing is left over, in most of the sector. Or nothing else comes close: among the
-    optima around, the best leaves much less unexplained than the second.
+    with speckle smoothed away next to nothing is left over, in most of the sector. Or nothing else comes close: among
+    the optima around, the best leaves much less unexplained than the second.
 
     Args:
         min_overlap: share of the sector inside known voxels.
