@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..data.types import Trajectory
+from .reliability import Reliability
 from .summary import Row
 
 INK = "#010203"  # replaced by the page's text colour
@@ -113,6 +115,22 @@ def against_error(rows: Sequence[Row], field: str, label: str) -> str:
         _legend(axes)
 
     return draw(plot, 5.0, 3.6)
+
+
+def reliability_curve(found: Reliability) -> str:
+    """What was stated against what came true, bin by bin; bars of one standard error, the diagonal is ideal."""
+    return draw(functools.partial(plot_reliability, found=found), 5.0, 3.6)
+
+
+def plot_reliability(axes: Axes, found: Reliability) -> None:
+    """The same on given axes."""
+    stated, observed = [b.stated for b in found.bins], [b.observed for b in found.bins]
+    spread = [math.sqrt(max(b.observed * (1 - b.observed), 1.0 / (4 * b.count)) / b.count) for b in found.bins]
+    axes.plot((0, 1), (0, 1), color=INK, linewidth=0.8, linestyle="--", label="ideal")
+    axes.errorbar(stated, observed, yerr=spread, color=BLUE, marker="o", markersize=4, linewidth=1.2, label="bins")
+    axes.set(xlabel="stated probability of a TRE below 5 mm", ylabel="share that came true")
+    axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+    _legend(axes)
 
 
 def stage_times(stages: Mapping[str, Sequence[float]]) -> str:

@@ -10,6 +10,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from . import figures
+from .reliability import Reliability, rows_reliability
 from .result import rows_of
 from .summary import Row, Spread, Summary, summarise
 
@@ -144,7 +145,21 @@ def _error_sections(rows: Sequence[Row], summary: Summary) -> list[str]:
         _section(
             "What the registration says against the true error", f'<div class="pair">{pair}</div>' if pair else ""
         ),
+        _section("Stated probability of a TRE below 5 mm", _reliability(rows_reliability(rows))),
     ]
+
+
+def _reliability(found: Reliability | None) -> str:
+    """Curve and figures of stated probabilities, where enough estimates have one."""
+    if found is None:
+        return ""
+    facts = (
+        f"{found.count} estimates, {_percent(found.failures)} of them above 5 mm. "
+        f"Told apart (AUROC): {_number(found.auroc)}. "
+        f"Calibration error over {len(found.bins)} equal bins: {_percent(found.calibration_error)}. "
+        f"Brier score {_number(found.brier)}; always stating the base rate would give {_number(found.brier_base)}."
+    )
+    return f"<p>{escape(facts)}</p>{figures.reliability_curve(found)}"
 
 
 def _stages(timing: Mapping[str, Any]) -> str:

@@ -34,6 +34,7 @@ class Row:
         nees: squared error in units of the covariance, 6 degrees of freedom.
         landmark_tre_mm: of the estimate, mean over the session's landmarks, against the true world_T_ct: the tracking's
             error counts here, which the TRE in the image leaves out.
+        probability: stated by the registrar, that the final TRE is below 5 mm.
     """
 
     frame: int
@@ -52,6 +53,7 @@ class Row:
     predicted_mm: float = math.nan
     nees: float = math.nan
     landmark_tre_mm: float = math.nan
+    probability: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,7 @@ def row_of(
         overlap=estimate.overlap,
         predicted_mm=expected_error_mm(estimate.covariance, estimate.pivot, points),
         nees=_nees(estimate, true_world_T_ct),
+        probability=estimate.probability,
     )
 
 
