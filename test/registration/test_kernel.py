@@ -13,6 +13,7 @@ from usreg.data.types import Volume
 from usreg.geometry import se3
 from usreg.registration import kernel, levenberg, twin
 from usreg.registration.maximise import climb_compiled, climb_torch, evaluate
+from usreg.registration.ncc_matcher import NccMatcher
 from usreg.registration.normal import normal_equations, plane_matrices
 from usreg.registration.pyramid import volume_level
 from usreg.registration.scene import Scene, build_scene
@@ -29,7 +30,7 @@ def scene_of(bench, frames=1, hole=False) -> Scene:  # type: ignore[no-untyped-d
         volume = Volume(volume.data, volume.grid, mask=known)
     twists = [(0.0,) * 6, (2.0, -1.0, 3.0, 0.05, 0.1, -0.1), (-3.0, 2.0, 5.0, 0.0, -0.2, 0.1)][:frames]
     tracked = tuple(bench.frame(t, noise=10.0, seed=k) for k, t in enumerate(twists))
-    return build_scene(tracked, [volume_level(volume, s) for s in SIGMAS], STEPS)
+    return build_scene(tracked, NccMatcher(), [volume_level(volume, s) for s in SIGMAS], STEPS)
 
 
 def poses_of(bench, scene: Scene, count: int = 3, seed: int = 0) -> torch.Tensor:  # type: ignore[no-untyped-def]

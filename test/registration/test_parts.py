@@ -14,10 +14,11 @@ from usreg.geometry import se3
 from usreg.registration import covariance as cov
 from usreg.registration import noise
 from usreg.registration.gate import GateConfig, contrast, refusal
+from usreg.registration.ncc_matcher import NccMatcher
 from usreg.registration.noise_kernel import trace_of_solve
 from usreg.registration.pyramid import volume_level
 from usreg.registration.scene import build_scene
-from usreg.registration.search import common_scores, distinct
+from usreg.registration.search import distinct
 from usreg.registration.spread import SpreadConfig, halton, spread_twists
 
 
@@ -118,18 +119,18 @@ def test_point_sigma_is_the_worst_direction_at_the_worst_point() -> None:
 
 def test_the_best_is_chosen_on_a_mask_that_all_share(bench) -> None:  # type: ignore[no-untyped-def]
     tracked = bench.frame(noise=5.0)
-    scene = build_scene((tracked,), [volume_level(bench.volume, 1.0)], [1.5])
+    scene = build_scene((tracked,), NccMatcher(), [volume_level(bench.volume, 1.0)], [1.5])
     truth = se3.inverse(bench.world_T_ct) @ scene.world_T_ref
     off = truth @ se3.exp(torch.tensor([0, 0, 25.0, 0, 0.2, 0], dtype=torch.float64))
-    scores = common_scores(scene, 0, torch.stack([off, truth]))
+    scores = scene.compare(0, torch.stack([off, truth]))
     assert int(scores.argmax()) == 1 and float(scores[1]) > 0.9
     far = truth @ se3.translation(torch.tensor([0, 0, 1e3], dtype=torch.float64))
     both = torch.stack([far, truth])
-    assert torch.equal(common_scores(scene, 0, both), scene.measure(0, both).score)
+    assert torch.equal(scene.compare(0, both), scene.measure(0, both).score)
 
 
 def test_distinct_optima_are_apart(bench) -> None:  # type: ignore[no-untyped-def]
-    scene = build_scene((bench.frame(),), [volume_level(bench.volume, 4.0)], [4.0])
+    scene = build_scene((bench.frame(),), NccMatcher(), [volume_level(bench.volume, 4.0)], [4.0])
     shifts = torch.tensor([[0.0, 0, 0], [0.5, 0, 0], [5.0, 0, 0], [5.5, 0, 0]], dtype=torch.float64)
     assert distinct(scene, se3.translation(shifts), torch.tensor([0.5, 0.6, 0.7, 0.4]), 3) == [2, 1]
 

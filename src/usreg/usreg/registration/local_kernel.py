@@ -284,12 +284,12 @@ def climb_local(scene, rule, settings, prior, first, last, poses, scores, gradie
 
     Args:
         settings: as `climb.climb`; settings[8] = 0 leaves gradients and matrices out (one evaluation, no step).
-        prior: centres (B, 4, 4) and information (6, 6) about them (zeros: none) of the score.
+        prior: pose (4, 4) and information (6, 6) about it (zeros: none), in units of the score.
         scores: (B, 3) score without the prior, overlap, evaluations.
     """
     iterations, tolerance, radius, min_overlap = int(settings[0]), settings[1], settings[2], settings[3]
     volume, samples = scene[0], len(scene[2])
-    channels, full, centres, information = volume.shape[3], settings[8] != 0.0, prior[0], prior[1]
+    channels, full, centre, information = volume.shape[3], settings[8] != 0.0, prior[0], prior[1]
     rows = samples if full else 1
     work = (
         np.empty((samples, channels), np.float32), np.empty((rows, channels, 6), np.float32),
@@ -300,7 +300,7 @@ def climb_local(scene, rule, settings, prior, first, last, poses, scores, gradie
     for job in range(first, last):
         pose, damping, count = poses[job], settings[4], 1
         score, overlap = measure(scene, rule, pose, work, gradients[job], matrices[job], full)
-        value = score - add_prior(pose, centres[job], information, gradients[job], matrices[job], full)
+        value = score - add_prior(pose, centre, information, gradients[job], matrices[job], full)
         floor = min(min_overlap, overlap)
         while full and count < iterations and damping < settings[7]:
             if not _solve(matrices[job], damping, gradients[job], step):
@@ -310,7 +310,7 @@ def climb_local(scene, rule, settings, prior, first, last, poses, scores, gradie
             moved[0, 3], moved[1, 3], moved[2, 3] = step[0], step[1], step[2]
             _product(pose, moved, trial)
             new, share = measure(scene, rule, trial, work, gradient, matrix, True)
-            cost = add_prior(trial, centres[job], information, gradient, matrix, True)
+            cost = add_prior(trial, centre, information, gradient, matrix, True)
             count += 1
             if new - cost > value and share >= floor:
                 pose[:], gradients[job], matrices[job] = trial, gradient, matrix

@@ -31,14 +31,16 @@ class VolumeLevel:
     """A smoothed volume.
 
     Args:
-        data: (D, H, W) float32, NaN where unknown.
+        data: (D, H, W) float32, NaN where unknown; (D, H, W, C) where a similarity samples several channels.
         index_T_ct: (4, 4) from mm to the voxel index of this level.
         sigma_mm: standard deviation of the smoothing.
+        variance: of each channel over the known voxels, where somebody needs it.
     """
 
     data: Tensor
     index_T_ct: Tensor
     sigma_mm: float
+    variance: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

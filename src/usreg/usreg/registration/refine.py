@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Refinement of tracked frames in a volume by masked NCC: coarse to fine, re-tries, covariance, gate."""
+"""Refinement of tracked frames in a volume by any similarity: coarse to fine, re-tries, covariance, gate."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ from . import covariance as cov
 from .contrast import flat_frame, flat_volume
 from .gate import GateConfig, refusal
 from .levenberg import LevenbergConfig
-from .maximise import Climbed, climb_compiled
-from .noise import frame_noise
-from .pyramid import VolumeLevel, volume_level
+from .local import LocalConfig
+from .matchers import build_matcher
+from .maximise import Climbed
+from .pyramid import VolumeLevel
 from .region import within
 from .scene import Scene, build_scene
-from .search import common_scores, promising
+from .search import promising
 from .spread import SpreadConfig
 
 RIVAL_MM = 5.0  # an optimum that moves some point of the image by more than this is another one
@@ -46,9 +47,10 @@ class LevelConfig:
 
 @dataclass(frozen=True)
 class RefineConfig:
-    """Levels from coarse to fine, the optimiser, the re-tries and the gate.
+    """The similarity, levels from coarse to fine, the optimiser, the re-tries and the gate.
 
     Args:
+        similarity, optimizer: names, see `matchers.build_matcher`. local: patches of LNCC and LC2.
         structure_level: the level at which speckle counts as smoothed away, 0 = the coarsest; its NCC goes to the gate.
         channel: of the volume.
         min_overlap: share of the sector's samples that must lie inside known voxels to begin at all.
@@ -57,6 +59,9 @@ class RefineConfig:
         structures: names of labels of the volume: only voxels within `margin_mm` of them count; none: all voxels do.
     """
 
+    similarity: str = "ncc"
+    optimizer: str = "lm"
+    local: LocalConfig = field(default_factory=LocalConfig)
     levels: tuple[LevelConfig, ...] = (
         LevelConfig(4.0, 4.0, 0.2),
         LevelConfig(2.0, 2.0, 0.1),
@@ -92,10 +97,11 @@ class _Optimum:
 
 
 class Refine:
-    """A stage that refines `world_T_ct` of one or several tracked frames in a volume by masked NCC."""
+    """A stage that refines `world_T_ct` of one or several tracked frames (a sweep) in a volume."""
 
     def __init__(self, config: RefineConfig | None = None) -> None:
         self.config = config or RefineConfig()
+        self.matcher = build_matcher(self.config.similarity, self.config.optimizer, self.config.local)
         self._prepared: tuple[Volume, list[VolumeLevel]] | None = None
 
     def prepare(self, volume: Volume) -> None:
@@ -132,7 +138,7 @@ class Refine:
             if not 0 <= self.config.channel < volume.data.shape[0]:
                 raise ShapeError(f"channel {self.config.channel} of a volume with {volume.data.shape[0]} channels")
             seen, channel = self._seen(volume), 0 if self.config.contrast_mm > 0 else self.config.channel
-            levels = [volume_level(seen, lv.sigma_mm, channel) for lv in self.config.levels]
+            levels = [self.matcher.level(seen, lv.sigma_mm, channel) for lv in self.config.levels]
             self._prepared = (volume, levels)
         return self._prepared[1]
 
@@ -147,12 +153,14 @@ class Refine:
             raise ShapeError("the refinement needs one or several tracked frames as 'fixed'")
         width = self.config.contrast_mm
         frames = tuple(flat_frame(f, width) for f in problem.fixed) if width > 0 else problem.fixed
-        return build_scene(frames, self._levels(problem.moving), [lv.step_mm for lv in self.config.levels])
+        return build_scene(
+            frames, self.matcher, self._levels(problem.moving), [lv.step_mm for lv in self.config.levels]
+        )
 
     def _maximise(self, scene: Scene, level: int, starts: Tensor) -> Climbed:
         config, volume, frames = self.config, scene.volumes[level], scene.views[level]
         levenberg = replace(config.levenberg, tolerance_mm=config.levels[level].tolerance_mm)
-        return climb_compiled(volume, frames, starts, scene.radius_mm, config.min_overlap, levenberg)
+        return scene.matcher.climb(volume, frames, starts, scene.radius_mm, config.min_overlap, levenberg)
 
     def _climb(self, scene: Scene, starts: Tensor, first: int) -> list[_Optimum]:
         """All levels from `first` on, from several starts at once."""
@@ -180,13 +188,13 @@ class Refine:
                 "check the start, the calibration and the volume"
             )
         stack = torch.stack([o.ct_T_ref for o in optima])
-        best = int(common_scores(scene, len(scene.volumes) - 1, stack).argmax())
+        best = int(scene.compare(len(scene.volumes) - 1, stack).argmax())
         apart = scene.apart_mm(stack[best], stack)
         rival = max((o.score for o, d in zip(optima, apart.tolist(), strict=True) if d > RIVAL_MM), default=-1.0)
         return self._judge(problem, scene, optima[best], rival)
 
     def _judge(self, problem: Problem, scene: Scene, optimum: _Optimum, rival: float | None) -> Estimate:
-        noises = [frame_noise(scene.volumes[-1], v, optimum.ct_T_ref) for v in scene.views[-1]]
+        noises = scene.matcher.noises(scene.volumes[-1], scene.views[-1], optimum.ct_T_ref)
         in_ref = cov.ref_covariance(noises)
         structure = float(scene.measure(self.config.structure_level, optimum.ct_T_ref[None]).score)
         sigma = cov.point_sigma_mm(in_ref, scene.points_ref)

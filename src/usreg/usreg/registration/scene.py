@@ -11,7 +11,7 @@ from torch import Tensor
 from ..data.types import ImageGeometry, TrackedFrame
 from ..geometry import se3
 from ..geometry.sector import SectorGeometry, full_rectangle
-from .maximise import evaluate
+from .matching import Matcher
 from .normal import Normal, View, views, world_T_ref
 from .pyramid import VolumeLevel
 
@@ -21,12 +21,13 @@ class Scene:
     """Frames and volume, level by level.
 
     Args:
-        volumes: one for each level; views: for each level one for each frame.
+        matcher: the similarity. volumes: one for each level; views: for each level one for each frame.
         world_T_ref: reference frame (4, 4), see `normal.world_T_ref`.
         points_ref: (N, 3) points that stand for the images, mm. radius_mm: their rms distance from the origin.
     """
 
     frames: tuple[TrackedFrame, ...]
+    matcher: Matcher
     volumes: list[VolumeLevel]
     views: list[list[View]]
     world_T_ref: Tensor
@@ -35,7 +36,11 @@ class Scene:
 
     def measure(self, level: int, ct_T_ref: Tensor) -> Normal:
         """Score and normal equations at poses (B, 4, 4)."""
-        return evaluate(self.volumes[level], self.views[level], ct_T_ref)
+        return self.matcher.evaluate(self.volumes[level], self.views[level], ct_T_ref)
+
+    def compare(self, level: int, ct_T_ref: Tensor) -> Tensor:
+        """Scores (B,) by which poses (B, 4, 4) are ranked."""
+        return self.matcher.compare(self.volumes[level], self.views[level], ct_T_ref)
 
     def apart_mm(self, pose: Tensor, others: Tensor) -> Tensor:
         """Largest distance (K,), mm, of the images' points between a pose (4, 4) and others (K, 4, 4)."""
@@ -43,7 +48,9 @@ class Scene:
         return (se3.transform_points(others, self.points_ref) - here).norm(dim=-1).amax(-1)
 
 
-def build_scene(frames: tuple[TrackedFrame, ...], volumes: list[VolumeLevel], steps_mm: list[float]) -> Scene:
+def build_scene(
+    frames: tuple[TrackedFrame, ...], matcher: Matcher, volumes: list[VolumeLevel], steps_mm: list[float]
+) -> Scene:
     """Smooth and sample the frames like the volume's levels, about every `steps_mm`."""
     reference = world_T_ref(frames)
     sampled = [views(frames, level.sigma_mm, step) for level, step in zip(volumes, steps_mm, strict=True)]
@@ -51,7 +58,7 @@ def build_scene(frames: tuple[TrackedFrame, ...], volumes: list[VolumeLevel], st
     points = torch.cat(
         [se3.transform_points(ref_T_world @ f.world_T_image, image_points(f.frame.geometry)) for f in frames]
     )
-    return Scene(frames, volumes, sampled, reference, points, float((points**2).sum(1).mean().sqrt()))
+    return Scene(frames, matcher, volumes, sampled, reference, points, float((points**2).sum(1).mean().sqrt()))
 
 
 def image_points(geometry: ImageGeometry) -> Tensor:

@@ -3,14 +3,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from .kernel import common_ncc
 from .levenberg import move
 from .maximise import Climb
-from .normal import plane_matrices
 from .scene import Scene
 from .spread import SpreadConfig, spread_twists
 
@@ -47,20 +44,3 @@ def distinct(scene: Scene, poses: Tensor, score: Tensor, count: int, same_mm: fl
         if len(chosen) == count:
             break
     return chosen
-
-
-def common_scores(scene: Scene, level: int, poses: Tensor) -> Tensor:
-    """NCC (B,) of poses (B, 4, 4) over the samples that all of them see; over each one's own where these are too few.
-
-    A pose that looks away from half of the frame finds it easy to score well on the rest: only equal questions compare.
-    """
-    total, seen = np.zeros(len(poses)), 0
-    for view in scene.views[level]:
-        planes, axes = (t.numpy() for t in plane_matrices(scene.volumes[level].index_T_ct, poses @ view.ref_T_centre))
-        samples = tuple(t.numpy() for t in (view.level.x_mm, view.level.y_mm, view.level.value))
-        scores, count = common_ncc(scene.volumes[level].data.numpy(), planes, axes, *samples)
-        if 4 * count < len(samples[0]):
-            return scene.measure(level, poses).score
-        total += count * scores
-        seen += count
-    return torch.from_numpy(total / max(1, seen))
