@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every similarity agrees to. Images (B, C, h, w), masks (B, 1, h, w)."""
+"""What every similarity agrees to. Images (B, C, [d,] h, w), masks (B, 1, [d,] h, w)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from torch import Tensor
 
 @runtime_checkable
 class Similarity(Protocol):
-    """How alike two batches of images are; a loss is one minus it."""
+    """How alike two batches of images are; a loss is one minus it.
+
+    The mask is bool or weights that are not negative. What lies outside it may hold anything, NaN too; pixels inside it
+    that are not finite in an image are unknown and count as outside. An image without contrast scores 0, with a
+    gradient that is finite. ShapeError: shapes that do not fit; NoOverlapError: an image whose mask is empty.
+    """
 
     def __call__(self, a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
         """Similarities (B,), higher is more alike."""
@@ -24,10 +29,11 @@ class Linearised:
     """A similarity as a least-squares problem at one point: what Gauss-Newton needs.
 
     Args:
-        residual: (B, N).
-        push: maps derivatives of moving (B, N, P) to derivatives of the residual (B, N, P): the matrix
-            d residual / d moving, which for a normalised measure is dense but simple, applied without being built.
-        weight: (B, N), of each squared residual.
+        residual: (B, R).
+        push: maps derivatives of moving (B, N, P), N = channels times pixels, to derivatives of the residual (B, R, P):
+            the matrix d residual / d moving, which for a normalised measure is dense but simple, applied without being
+            built.
+        weight: (B, R), of each squared residual.
     """
 
     residual: Tensor
@@ -46,5 +52,5 @@ class LeastSquares(Protocol):
     """A similarity with a least-squares form; statistics and mask are frozen within an iteration."""
 
     def __call__(self, fixed: Tensor, moving: Tensor, mask: Tensor) -> Linearised:
-        """Linearise at the images (B, 1, h, w) under the mask (B, 1, h, w)."""
+        """Linearise at the images (B, C, h, w) under the mask (B, 1, h, w)."""
         ...
