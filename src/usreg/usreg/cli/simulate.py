@@ -83,6 +83,26 @@ def simulate_body_command(
     typer.echo(f"wrote {out}")
 
 
+@simulate_app.command("cases")
+def simulate_cases_command(
+    seeds: Annotated[str, typer.Option(help="Seeds A:B, as a Python slice.")],
+    out: Annotated[Path, typer.Option(help="Folder of the cases; those that it holds already are kept.")],
+) -> None:
+    """Make cases for registration: a body in held breath, its CT, and a robot's sweeps from several windows."""
+    from ..simulation.case_files import write_cases
+
+    with progress_bar("making cases") as progress:
+        made = write_cases(_seeds(seeds), out, progress=progress)
+    typer.echo(f"{len(made)} cases in {out}")
+
+
+def _seeds(text: str) -> range:
+    first, _, last = text.partition(":")
+    if not (first.isdecimal() and last.isdecimal() and int(first) < int(last)):
+        raise ConfigError(f"--seeds is {text!r}; write A:B with whole numbers, A below B, for example 1000:1020")
+    return range(int(first), int(last))
+
+
 @simulate_app.command("gallery")
 def simulate_gallery_command(
     out: Annotated[Path, typer.Option(help="Folder to make; must not exist.")],

@@ -174,6 +174,18 @@ def volunteer_path(
     return ScanPath(duration_s, tuple(names), hand, indentation, config.stiffness_n_mm, motor, position, (0.0, start_s))
 
 
+def stroke_path(
+    skin: Skin, name: str, places: Places, duration_s: float, config: PathConfig | None = None, seed: int = 0
+) -> ScanPath:
+    """One stroke through places (N, 5), at rest for REST_S at both ends.
+
+    Raises:
+        ConfigError: no time. NoOverlapError: it leaves what is known of the skin.
+    """
+    _check_duration(duration_s)
+    return _led(skin, [(name, places)], duration_s, config or PathConfig(), seed)
+
+
 def _widest(windows: tuple[Window, ...], body: Body, skin: Skin, motor: Motor, config: PathConfig) -> Window:
     """The window from which a sweep of the motor sees most of the liver."""
     sight, reach = Sight(body), motor.from_span(config.motor_span)

@@ -22,10 +22,7 @@ from .recording import Recording, Shot
 
 def tracked_frames(recording: Recording, exposed: Iterable[tuple[Shot, Tensor]]) -> list[TrackedFrame]:
     """Frames of a recording in the frame of the volume, at the poses that the arm measured."""
-    buffer = JointBuffer(recording.arm, JointBufferConfig(max_gap_s=0.2, max_samples=len(recording.joint_ns) + 2))
-    for ns, q in zip(recording.joint_ns.tolist(), recording.joints.tolist(), strict=True):
-        buffer.add(ns * 1e-9, recording.arm.joint_names, q)
-    frames = []
+    buffer, frames = _joints(recording), []
     for shot, image in exposed:
         stamp_s = shot.stamp_ns * 1e-9
         world_T_probe, _ = buffer.at(stamp_s)
@@ -33,6 +30,25 @@ def tracked_frames(recording: Recording, exposed: Iterable[tuple[Shot, Tensor]])
         pose = se3.check_rigid(ct_T_image, "ct_T_image")
         frames.append(TrackedFrame(Frame(image, shot.mount.geometry, stamp_s), pose))
     return frames
+
+
+def world_frames(recording: Recording, exposed: Iterable[tuple[Shot, Tensor]]) -> list[TrackedFrame]:
+    """Frames of a recording in the world, at the poses that the arm measured, with its covariance there."""
+    buffer, frames = _joints(recording), []
+    for index, (shot, image) in enumerate(exposed):
+        stamp_s = shot.stamp_ns * 1e-9
+        world_T_probe, covariance = buffer.at(stamp_s)
+        pose = se3.check_rigid(world_T_probe @ shot.mount.calibrated, "world_T_image")
+        moved = se3.move_pivot(covariance, pose[:3, 3] - world_T_probe[:3, 3])
+        frames.append(TrackedFrame(Frame(image, shot.mount.geometry, stamp_s, index), pose, moved))
+    return frames
+
+
+def _joints(recording: Recording) -> JointBuffer:
+    buffer = JointBuffer(recording.arm, JointBufferConfig(max_gap_s=0.2, max_samples=len(recording.joint_ns) + 2))
+    for ns, q in zip(recording.joint_ns.tolist(), recording.joints.tolist(), strict=True):
+        buffer.add(ns * 1e-9, recording.arm.joint_names, q)
+    return buffer
 
 
 def ultrasound_volume(frames: list[TrackedFrame], spacing_mm: float) -> Volume:
@@ -81,7 +97,16 @@ def cropped(volume: Volume, around: VoxelGrid, margin_mm: float) -> Volume:
     Raises:
         NoOverlapError: the grid lies beside the volume.
     """
-    index = se3.transform_points(volume.grid.index_T_ct, around.corners_ct)
+    return cropped_to(volume, around.corners_ct, margin_mm)
+
+
+def cropped_to(volume: Volume, points: Tensor, margin_mm: float) -> Volume:
+    """The part of a volume that holds points (N, 3), mm, and a margin.
+
+    Raises:
+        NoOverlapError: what holds the points lies beside the volume.
+    """
+    index = se3.transform_points(volume.grid.index_T_ct, points)
     margin = torch.tensor([margin_mm / s for s in volume.grid.spacing_mm], dtype=torch.float64)
     low = torch.floor(index.min(0).values - margin).clamp(min=0).long().tolist()
     top = torch.ceil(index.max(0).values + margin).long().tolist()
