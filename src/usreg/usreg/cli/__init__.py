@@ -204,7 +204,7 @@ def _bench(name: str) -> Callable[..., None]:
     return command
 
 
-for _name in ("refine", "live", "reconstruct", "covariance", "render", "scanner", "sessions"):
+for _name in ("refine", "live", "reconstruct", "covariance", "render", "scanner", "sessions", "confidence"):
     bench_app.command(_name, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(_bench(_name))
 
 

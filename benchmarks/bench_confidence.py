@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Is the stated probability of a TRE below 5 mm true, and does it tell good estimates from bad ones?
+
+Estimates come from simulated bodies (`usreg simulate cases`), from starts off the truth by mixed amounts, so that a
+good part of them fail. With --fit the coefficients in config/confidence are made anew from tuning bodies (1000:1020);
+the figures that count are those of bodies which nobody has looked at (2000:2020).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from usreg.data.types import Estimate, Problem, TrackedFrame, Volume, start_estimate
+from usreg.errors import NoOverlapError
+from usreg.evaluation import Reliability, pose_error
+from usreg.evaluation.figures import plot_reliability
+from usreg.geometry import rotation, se3
+from usreg.reconstruction import ReconstructionConfig, reconstruct
+from usreg.registration.normal import world_T_ref
+from usreg.registration.registrar import Registrar
+from usreg.simulation.case_files import read_case
+from usreg.simulation.cases import Sweep
+from usreg.systems import build
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from confidence_fit import dump_yaml, fit_confidence, folded, judged  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[1]
+REACH = {"auroc": 0.9, "calibration_error": 0.05, "failures": 0.2, "count": 2000}
+OPEN: dict[str, Any] = {  # a gate that lets everything through at once
+    "min_overlap": 0.0, "min_score": -1.0, "min_structure": -1.0, "clear_overlap": 0.0, "max_sigma_mm": 1e6,
+    "min_probability": 0.0, "clear_probability": 0.0,
+}  # fmt: skip
+SHUT = {**OPEN, "min_score": 1.0}  # and one that is never content
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A kind of registration.
+
+    Args:
+        options: of the system `intensity`. frames: of one registration. limits: of the draw of starts, mm and degrees.
+    """
+
+    limits: tuple[float, float]
+    frames: int = 1
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+KINDS = {
+    "lc2_across_frame": Setting((12.0, 12.0), options={"similarity": "lc2"}),
+    "lc2_across_sweep": Setting((40.0, 40.0), frames=20, options={"similarity": "lc2"}),
+    "ncc_same_frame": Setting((40.0, 40.0)),
+}
+
+
+def main() -> None:
+    options = _options()
+    torch.set_num_threads(1)
+    for kind in options.kinds:
+        rows = _rows(kind, options)
+        if not rows:
+            print(f"{kind}: no cases of seeds {options.seeds} in '{options.cases}': `usreg simulate cases` makes them")
+            continue
+        if options.fit:
+            rows = [r for r in rows if r["evidence"]]
+            stated = folded(rows)
+            _fit(kind, rows, options)
+        else:
+            rows = [r for r in rows if r["stage"] == "as it runs"]
+            stated = [r["probability"] for r in rows]
+        result = judged(rows, stated)
+        table(kind, rows, result, options.fit)
+        _write(kind, rows, stated, result, options)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", type=Path, default=ROOT / "build" / "bench" / "cases")
+    parser.add_argument("--seeds", default="2000:2020", help="bodies A:B")
+    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
+    parser.add_argument("--starts", type=int, default=100, help="a body")
+    parser.add_argument("--set", default="{}", help="JSON: further options of the system, over those of the kind")
+    parser.add_argument("--fit", action="store_true", help="make config/confidence anew from these bodies")
+    parser.add_argument("--rows", type=Path, help="JSON of estimates that were gathered before: nothing is registered")
+    parser.add_argument("--out", type=Path, default=ROOT / "build" / "bench", help="folder of the results")
+    return parser.parse_args()
+
+
+def _rows(kind: str, options: argparse.Namespace) -> list[dict[str, Any]]:
+    if options.rows:
+        content = json.loads(options.rows.read_text(encoding="utf-8"))
+        return [r for r in content["rows"] if r["kind"] == kind]
+    setting = KINDS[kind]
+    setting = replace(setting, options=setting.options | json.loads(options.set))
+    first, last = (int(n) for n in options.seeds.split(":"))
+    rows: list[dict[str, Any]] = []
+    for seed in range(first, last):
+        if not (options.cases / str(seed)).is_dir():
+            continue
+        begin = time.perf_counter()
+        found = list(estimates(kind, setting, options.cases / str(seed), options.starts, options.fit))
+        rows += found
+        bad = np.mean([r["tre_mm"] >= 5.0 for r in found])
+        print(f"{kind} body {seed}: {len(found)} estimates, {100 * bad:.0f} % of 5 mm or more, "
+              f"{time.perf_counter() - begin:.0f} s", flush=True)  # fmt: skip
+    return rows
+
+
+def registrars(options: dict[str, Any], fit: bool) -> dict[str, Registrar]:
+    """To fit: what is known at once, and what is known after a search. Else the system as it runs."""
+    if not fit:
+        return {"as it runs": build("intensity", options)}
+    stages = {"first": OPEN, "searched": SHUT}
+    if options.get("spread", {}).get("count") == 0:
+        del stages["searched"]
+    return {name: build("intensity", options | {"gate": gate}) for name, gate in stages.items()}
+
+
+def estimates(kind: str, setting: Setting, folder: Path, starts: int, fit: bool) -> Iterator[dict[str, Any]]:
+    """Registrations of one body; sweeps are taken in turn, frames and starts are drawn."""
+    case = read_case(folder)
+    same = "_same_" in kind
+    for number, (sweep, volume) in enumerate(volumes(case.sweeps, case.ct, same)):
+        systems = registrars(setting.options, fit)
+        for system in systems.values():
+            system.prepare(volume)
+        rng = np.random.default_rng([case.seed, number])
+        for _ in range(-(-starts // len(case.sweeps))):
+            chosen = drawn_frames(sweep, setting.frames, same, rng)
+            start = drawn_start(sweep, chosen, volume, setting.limits, rng)
+            problem = Problem(tuple(sweep.frames[n] for n in chosen), volume, start)
+            for stage, system in systems.items():
+                yield {"kind": kind, "body": case.seed, "sweep": sweep.name, "stage": stage} | one(
+                    problem, system, sweep, chosen
+                )
+
+
+def volumes(sweeps: tuple[Sweep, ...], ct: Volume, same: bool) -> Iterator[tuple[Sweep, Volume]]:
+    """Each sweep with what it is registered to: the CT, or the volume that its own even frames make."""
+    for sweep in sweeps:
+        if not same:
+            yield sweep, ct
+            continue
+        even = [TrackedFrame(f.frame, pose) for f, pose in zip(sweep.frames[::2], sweep.ct_T_images[::2], strict=True)]
+        yield sweep, reconstruct(even, ReconstructionConfig(0.8))
+
+
+def drawn_frames(sweep: Sweep, count: int, same: bool, rng: np.random.Generator) -> list[int]:
+    """Frames of one registration: one, or so many in a row; of those that did not make the volume."""
+    free = list(range(1, len(sweep.frames), 2)) if same else list(range(len(sweep.frames)))
+    first = int(rng.integers(max(1, len(free) - count + 1)))
+    return free[first : first + count]
+
+
+def drawn_start(
+    sweep: Sweep, chosen: list[int], volume: Volume, limits: tuple[float, float], rng: np.random.Generator
+) -> Estimate:
+    """A start off the truth about the images' centre: the draw's size is itself drawn, evenly, and stated."""
+    frames = tuple(sweep.frames[n] for n in chosen)
+    reference = world_T_ref(frames)
+    middle = chosen[len(chosen) // 2]
+    ct_T_world = sweep.ct_T_images[middle] @ se3.inverse(sweep.frames[middle].world_T_image)
+    size = rng.uniform(0.05, 1.0)
+    half = size * np.array([limits[0]] * 3 + [math.radians(limits[1])] * 3)
+    twist = torch.from_numpy(half * rng.uniform(-1, 1, 6))
+    moved = ct_T_world @ reference @ se3.from_parts(rotation.exp(twist[3:]), twist[:3])
+    world_T_ct = reference @ se3.inverse(moved)
+    return start_estimate(world_T_ct, volume, stated_covariance(half, reference, world_T_ct, volume))
+
+
+def stated_covariance(half: np.ndarray, world_T_ref: torch.Tensor, world_T_ct: torch.Tensor, volume: Volume) -> Any:
+    """Of a uniform draw within plus and minus `half` in axes of the images, in world axes about the volume's centre."""
+    pivot = se3.transform_points(world_T_ct, volume.grid.centre_ct[None])[0]
+    a = se3.adjoint(se3.translation(-pivot) @ world_T_ref)
+    covariance = a @ torch.diag(torch.from_numpy(half**2 / 3.0)) @ a.T
+    return 0.5 * (covariance + covariance.T)
+
+
+def one(problem: Problem, system: Registrar, sweep: Sweep, chosen: list[int]) -> dict[str, Any]:
+    """One estimate: its error over all of its frames, what it says of itself, and its evidence."""
+
+    def tre(world_T_ct: torch.Tensor) -> float:
+        errors = [
+            pose_error(
+                se3.inverse(world_T_ct) @ sweep.frames[n].world_T_image,
+                sweep.ct_T_images[n],
+                sweep.frames[n].frame.geometry,
+            ).tre_mm
+            for n in chosen
+        ]
+        return float(np.mean(errors))
+
+    initial = tre(problem.start.world_T_ct)
+    try:
+        found = system(problem)
+    except NoOverlapError:
+        return {"initial_mm": initial, "tre_mm": initial, "evidence": {}, "probability": 0.0, "accepted": False}
+    return {
+        "initial_mm": initial,
+        "tre_mm": tre(found.world_T_ct),
+        "evidence": dict(found.evidence),
+        "probability": found.probability,
+        "accepted": found.accepted,
+        "seconds": found.compute_s,
+    }
+
+
+def _fit(kind: str, rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
+    bodies = sorted({r["body"] for r in rows})
+    more = "" if options.set == "{}" else f" --set '{options.set}'"
+    command = f"usreg bench confidence -- --fit --kinds {kind} --seeds {options.seeds} --starts {options.starts}{more}"
+    what = f"{len(rows)} estimates of {len(bodies)} bodies, starts within {KINDS[kind].limits} mm and degrees"
+    path = ROOT / "config" / "confidence" / f"{kind}.yaml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(dump_yaml(fit_confidence(rows, command, what), kind), "utf-8")
+    print(f"written: {path}")
+
+
+def table(kind: str, rows: list[dict[str, Any]], found: Reliability, fit: bool) -> None:
+    """Print the figures."""
+    bodies = len({r["body"] for r in rows})
+    how = "each body judged by a fit on others" if fit else "as it runs"
+    initial, final = (float(np.median([r[k] for r in rows])) for k in ("initial_mm", "tre_mm"))
+    print(
+        f"\n{kind}: {found.count} estimates of {bodies} bodies, {how}; TRE {initial:.1f} mm before, {final:.1f} after"
+    )
+    print(
+        f"  failures {100 * found.failures:.1f} %   AUROC {found.auroc:.3f}   calibration error "
+        f"{100 * found.calibration_error:.1f} %   Brier {found.brier:.3f} (base rate {found.brier_base:.3f})"
+    )
+    print("  stated  " + " ".join(f"{b.stated:6.2f}" for b in found.bins))
+    print("  observed" + " ".join(f"{b.observed:6.2f}" for b in found.bins))
+    if not fit:
+        good = [r["tre_mm"] for r in rows if r["accepted"]]
+        wrong = sum(t >= 5.0 for t in good)
+        print(f"  accepted {100 * len(good) / len(rows):.1f} %, of them {wrong} of 5 mm or more"
+              + (f", worst {max(good):.1f} mm" if good else ""))  # fmt: skip
+    for name, value in judge(found).items():
+        print(f"  {'reached' if value else 'MISSED ':8} {name}")
+
+
+def judge(found: Reliability) -> dict[str, bool]:
+    """Which figures are reached."""
+    return {
+        f"{REACH['count']} estimates or more": found.count >= REACH["count"],
+        f"failures {REACH['failures']:.0%} or more": found.failures >= REACH["failures"],
+        f"AUROC {REACH['auroc']} or more": found.auroc >= REACH["auroc"],
+        f"calibration error {REACH['calibration_error']:.0%} or less": found.calibration_error
+        <= REACH["calibration_error"],
+        "Brier score below the base rate's": found.brier < found.brier_base,
+    }
+
+
+def _write(
+    kind: str, rows: list[dict[str, Any]], stated: list[float], found: Reliability, options: argparse.Namespace
+) -> None:
+    options.out.mkdir(parents=True, exist_ok=True)
+    content = {**asdict(found), "kind": kind, "reached": judge(found), "seeds": options.seeds, "fitted": options.fit}
+    content["rows"] = [r | {"stated": None if math.isnan(p) else p} for r, p in zip(rows, stated, strict=True)]
+    name = f"confidence_{kind}{'_fit' if options.fit else ''}"
+    (options.out / f"{name}.json").write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    with matplotlib.rc_context({"font.size": 10}):
+        figure = Figure(figsize=(5.0, 4.2), layout="constrained")
+        plot_reliability(figure.add_subplot(), found)
+        figure.savefig(options.out / f"{name}.png", dpi=120)
+    print(f"  written: {options.out / name}.json and .png\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From estimates with known errors to the coefficients of `config/confidence`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import yaml
+
+from usreg.config import to_mapping
+from usreg.evaluation import Reliability, fit_logistic, reliability
+from usreg.registration.confidence import BELOW_MM, Confidence, Model, Scale, Term, scaled
+
+# Evidence that may count, on which scale, and which way it must point: 1 = the more the surer, 0 = as it turns out.
+TERMS: dict[str, tuple[Scale, int]] = {
+    "score": ("linear", 1),
+    "structure": ("linear", 1),
+    "overlap": ("linear", 1),
+    "sigma_mm": ("log", -1),
+    "moved_mm": ("log", -1),
+    "moved_sigmas": ("log", -1),
+    "prior_mm": ("log", -1),
+    "contrast": ("log", 1),
+    "disagreement": ("log", -1),
+    "drop": ("linear", 1),
+    "mean_drop": ("linear", 1),
+    "standout": ("linear", 1),
+    "level_mm": ("log", -1),
+    "halves_mm": ("log", -1),
+    "restart_mm": ("log", -1),
+    "restart_gain": ("linear", -1),
+}
+RIDGE = 3.0
+RANGE = (0.5, 99.5)  # percentiles of what was fitted
+LEAST_WEIGHT = 0.02  # of a standard deviation: what counts for less is left out
+FOLDS = 5
+Rows = Sequence[Mapping[str, Any]]  # body, stage, tre_mm, evidence
+
+
+def fit_confidence(rows: Rows, command: str, what: str) -> Confidence:
+    """Coefficients of all stages; the stage that knows most comes first."""
+    stages = sorted({str(r["stage"]) for r in rows}, key=lambda s: s != "searched")
+    models = [fit_model([r for r in rows if r["stage"] == s]) for s in stages]
+    return Confidence(tuple(models), command, what)
+
+
+def fit_model(rows: Rows) -> Model:
+    """One regression on all evidence that every row has, without what turns out not to count."""
+    names = [n for n in TERMS if all(math.isfinite(r["evidence"].get(n, math.nan)) for r in rows)]
+    true = np.array([r["tre_mm"] < BELOW_MM for r in rows], float)
+    while True:
+        model = _fitted(rows, names, true)
+        kept = [t.name for t in model.terms if abs(t.weight) >= LEAST_WEIGHT]
+        if len(kept) == len(names):
+            return model
+        names = kept
+
+
+def _fitted(rows: Rows, names: Sequence[str], true: np.ndarray) -> Model:
+    columns, shape = [], []
+    for name in names:
+        values = np.array([scaled(r["evidence"][name], TERMS[name][0]) for r in rows])
+        low, high = np.percentile(values, RANGE)
+        values = values.clip(low, high)
+        mean, deviation = float(values.mean()), max(float(values.std()), 1e-9)
+        columns.append((values - mean) / deviation)
+        shape.append((mean, deviation, float(low), float(high)))
+    features = np.stack(columns, 1) if columns else np.zeros((len(rows), 0))
+    bias, weights = fit_logistic(features, true, [TERMS[n][1] for n in names], RIDGE)
+    terms = [
+        Term(name, *(_round(v) for v in (weight, *numbers)), TERMS[name][0])
+        for name, weight, numbers in zip(names, weights.tolist(), shape, strict=True)
+    ]
+    return Model(_round(bias), tuple(terms))
+
+
+def _round(value: float) -> float:
+    return float(f"{value:.6g}")
+
+
+def folded(rows: Rows) -> list[float]:
+    """For each row the probability that a fit on other bodies states."""
+    bodies = sorted({r["body"] for r in rows})
+    fold = {body: n % FOLDS for n, body in enumerate(bodies)}
+    out = [math.nan] * len(rows)
+    for part in range(min(FOLDS, len(bodies))):
+        model = fit_confidence([r for r in rows if fold[r["body"]] != part], "", "")
+        for n, row in enumerate(rows):
+            if fold[row["body"]] == part:
+                out[n] = model(row["evidence"])
+    return out
+
+
+def judged(rows: Rows, stated: Sequence[float]) -> Reliability:
+    """Reliability of probabilities of rows; rows for which nothing was stated count as 0."""
+    sure = [p if math.isfinite(p) else 0.0 for p in stated]
+    return reliability(sure, [r["tre_mm"] < BELOW_MM for r in rows])
+
+
+def dump_yaml(confidence: Confidence, kind: str) -> str:
+    """The file as it ships."""
+    head = f"# Coefficients of `registration/confidence.py` for {kind}; made, not written: see `command`.\n"
+    return head + yaml.safe_dump(to_mapping(confidence), sort_keys=False, width=120)

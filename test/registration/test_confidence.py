@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The probability of a TRE below 5 mm, the evidence behind it, and the gate in front."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from usreg.config import from_mapping, load_yaml
+from usreg.data.share import share_dir
+from usreg.errors import ConfigError
+from usreg.geometry import se3
+from usreg.registration import confidence
+from usreg.registration.confidence import Confidence, Model, Term
+from usreg.registration.evidence import EvidenceConfig, half_view, look_closer, moved_sigmas
+from usreg.registration.gate import GateConfig, refusal
+from usreg.registration.refine import Refine, RefineConfig
+from usreg.registration.spread import SpreadConfig
+
+SCORE = Term("score", 2.0, 0.5, 0.1, 0.2, 0.8)
+SHIFT = Term("moved_mm", -1.0, math.log(3.0), 0.5, math.log(0.5), math.log(20.0), "log")
+COEFFICIENTS = sorted((share_dir() / "config" / "confidence").glob("*.yaml"))
+
+
+def logit(p: float) -> float:
+    return math.log(p / (1.0 - p))
+
+
+def test_known_value() -> None:
+    p = Model(0.5, (SCORE, SHIFT))({"score": 0.6, "moved_mm": 6.0, "something else": 1.0})
+    assert logit(p) == pytest.approx(0.5 + 2.0 * 0.1 / 0.1 - math.log(2.0) / 0.5)
+
+
+@pytest.mark.parametrize(("value", "same_as"), [(5.0, 0.8), (-1.0, 0.2)])
+def test_nothing_beyond_what_was_fitted_counts(value: float, same_as: float) -> None:
+    model = Model(0.0, (SCORE,))
+    assert model({"score": value}) == model({"score": same_as})
+
+
+def test_logit_scale_and_its_ends() -> None:
+    assert confidence.scaled(0.25, "logit") == pytest.approx(-math.log(3.0))
+    assert all(math.isfinite(confidence.scaled(v, s)) for v in (-1.0, 0.0, 1.0, 2.0) for s in ("log", "logit"))
+
+
+def test_the_model_that_knows_most_speaks() -> None:
+    rich, poor = Model(2.0, (SCORE, Term("contrast", 1.0, 0, 1, -1, 1))), Model(-2.0, (SCORE,))
+    both = Confidence((rich, poor))
+    assert logit(both({"score": 0.5, "contrast": 0.0})) == pytest.approx(2.0)
+    assert logit(both({"score": 0.5})) == pytest.approx(-2.0)
+    assert logit(both({"score": 0.5, "contrast": math.nan})) == pytest.approx(-2.0)
+    assert math.isnan(both({"contrast": 1.0}))
+
+
+def test_a_kind_that_nobody_fitted_has_no_probability() -> None:
+    assert math.isnan(confidence.probability({"score": 0.9}, "nonsense_across_frame"))
+
+
+def test_kinds() -> None:
+    assert confidence.kind_of("lc2", False, 1) == "lc2_across_frame"
+    assert confidence.kind_of("ncc", True, 20) == "ncc_same_sweep"
+
+
+@pytest.mark.parametrize("path", COEFFICIENTS, ids=lambda p: p.stem)
+def test_shipped_coefficients_are_read_and_say_how_they_were_made(path: Path) -> None:
+    found = confidence.coefficients(path.stem)
+    assert found is not None and found == from_mapping(Confidence, load_yaml(path))
+    assert "bench confidence -- --fit" in found.command and path.stem in found.command and found.fitted_on
+    for model in found.models:
+        middle = model({t.name: _unscaled(t.mean, t.scale) for t in model.terms})
+        assert logit(middle) == pytest.approx(model.bias, abs=1e-3)
+
+
+def _unscaled(value: float, scale: str) -> float:
+    return {"linear": value, "log": math.exp(min(value, 50)), "logit": 1 / (1 + math.exp(-value))}[scale]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"deviation": 0.0}, {"high": 0.1}, {"weight": math.nan}, {"scale": "square"}, {"name": 3}]
+)
+def test_bad_coefficients(wrong: dict[str, object]) -> None:
+    term = {"name": "score", "weight": 1.0, "mean": 0.5, "deviation": 0.1, "low": 0.2, "high": 0.8} | wrong
+    with pytest.raises(ConfigError):
+        from_mapping(Confidence, {"models": [{"bias": 0.0, "terms": [term]}]})
+
+
+def test_each_kind_of_evidence_counts_once() -> None:
+    with pytest.raises(ConfigError, match="once"):
+        Model(0.0, (SCORE, SCORE))
+
+
+def test_the_gate_asks_for_the_probability_where_there_is_one() -> None:
+    gate = GateConfig(min_probability=0.9, clear_probability=0.97)
+    ask = {"score": 0.1, "structure": 0.1, "overlap": 0.9, "sigma_mm": 0.5}  # scores that would not pass
+    assert refusal(gate, **ask, probability=0.98) == ""
+    assert "search" in refusal(gate, **ask, probability=0.93)
+    assert refusal(gate, **ask, rival=0.05, probability=0.93) == ""
+    assert "probability 0.850" in refusal(gate, **ask, rival=-1.0, probability=0.85)
+    assert "score" in refusal(gate, **ask)
+    assert "score" in refusal(GateConfig(min_probability=0.0, clear_probability=0.0), **ask, probability=0.99)
+
+
+def test_no_probability_opens_a_view_that_is_missing() -> None:
+    assert "overlap" in refusal(GateConfig(), 0.9, 0.99, 0.2, 0.1, probability=1.0)
+    assert "not observable" in refusal(GateConfig(), 0.9, 0.99, 0.9, 9.0, probability=1.0)
+
+
+def test_clear_is_more_than_enough() -> None:
+    with pytest.raises(ConfigError, match="clear_probability"):
+        GateConfig(min_probability=0.9, clear_probability=0.5)
+
+
+@pytest.fixture(scope="module")
+def stage() -> Refine:
+    return Refine(RefineConfig(spread=SpreadConfig(count=0)))
+
+
+def evidence_at(bench, stage: Refine, shift: tuple[float, float, float]) -> dict[str, float]:  # type: ignore[no-untyped-def]
+    tracked = bench.frame(noise=8.0)
+    start = bench.start(tracked, (2.0, 0.0, 0.0), (0.0, 0.0, 0.0))
+    scene = stage._scene(bench.problem((tracked,), start))
+    true = se3.inverse(bench.world_T_ct) @ scene.world_T_ref
+    begin = se3.inverse(start.world_T_ct) @ scene.world_T_ref
+    at = true @ se3.translation(torch.tensor(shift, dtype=torch.float64))
+    return look_closer(scene, 1, at, begin, EvidenceConfig(restarts=3, around=16))
+
+
+def test_evidence_tells_the_right_pose_from_a_wrong_one(bench, stage) -> None:  # type: ignore[no-untyped-def]
+    right, wrong = (evidence_at(bench, stage, s) for s in ((0.0, 0.0, 0.0), (9.0, -7.0, 8.0)))
+    assert right["moved_mm"] == pytest.approx(2.0, abs=1e-6)
+    assert right["drop"] > 0.01 > wrong["drop"]
+    assert right["standout"] > 2.0 > wrong["standout"]
+    for name in ("level_mm", "halves_mm", "restart_mm"):
+        assert 2.0 * right[name] < wrong[name] and right[name] < 1.5
+    assert right["restart_gain"] < 0.01
+
+
+def test_halves_share_the_samples_out(bench, stage) -> None:  # type: ignore[no-untyped-def]
+    tracked = bench.frame()
+    view = stage._scene(bench.problem((tracked,), bench.start(tracked, (0.0,) * 3, (0.0,) * 3))).views[1][0]
+    left, right, top, bottom = (half_view(view, h).level for h in ("left", "right", "top", "bottom"))
+    whole = len(view.level.value)
+    assert len(left.value) + len(right.value) == len(top.value) + len(bottom.value) == whole
+    assert left.x_mm.max() < right.x_mm.min() and top.y_mm.max() < bottom.y_mm.min()
+    assert 0.35 < len(left.value) / whole < 0.65 and 0.35 < len(top.value) / whole < 0.65
+
+
+def test_distance_from_the_start_in_units_of_its_prior() -> None:
+    covariance = torch.diag(torch.tensor([4.0, 4, 4, 0.01, 0.01, 0.01], dtype=torch.float64))
+    assert moved_sigmas(covariance, torch.tensor([2.0, 2, 2, 0.1, 0.1, 0.1], dtype=torch.float64)) == pytest.approx(1)
+    assert math.isnan(moved_sigmas(torch.zeros(6, 6, dtype=torch.float64), torch.ones(6, dtype=torch.float64)))
+
+
+@pytest.mark.parametrize("wrong", [{"around": 1}, {"restarts": -1}, {"probe_mm": 0.0}, {"iterations": 1}])
+def test_evidence_has_limits(wrong: dict[str, float]) -> None:
+    with pytest.raises(ConfigError):
+        EvidenceConfig(**wrong)  # type: ignore[arg-type]
