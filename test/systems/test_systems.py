@@ -20,7 +20,9 @@ from usreg.geometry.sector import full_rectangle
 from usreg.registration.itk import Itk
 from usreg.registration.refine import Refine, RefineConfig
 from usreg.registration.registrar import Registrar
-from usreg.systems import SYSTEMS, build
+from usreg.systems import SYSTEMS, build, intensity
+
+TOP = Path(__file__).resolve().parents[2]
 
 
 def test_systems_are_built_by_name() -> None:
@@ -42,6 +44,35 @@ def test_unknown_names_and_keys_are_refused() -> None:
 @pytest.mark.parametrize("name", sorted(SYSTEMS))
 def test_shipped_configurations_build(top: Path, name: str) -> None:
     assert build(name, load_yaml(top / "config" / "systems" / f"{name}.yaml")).config.system == name
+
+
+@pytest.mark.parametrize(("modality", "similarity"), [("", "ncc"), ("US", "ncc"), ("CT", "lc2"), ("MR", "lc2")])
+def test_the_similarity_follows_the_modality(modality: str, similarity: str) -> None:
+    for options in ({}, {"similarity": "auto", "optimizer": "auto"}):
+        config = build("intensity", options, modality).stages[0].config
+        assert (config.similarity, config.optimizer) == (similarity, "lm")
+    given = build("intensity", {"similarity": "lncc", "min_overlap": 0.3}, modality).stages[0].config
+    assert (given.similarity, given.min_overlap) == ("lncc", 0.3)
+
+
+@pytest.mark.parametrize("path", sorted((TOP / "config" / "systems").glob("intensity_*.yaml")), ids=lambda p: p.stem)
+def test_what_was_tuned_for_a_similarity_builds(path: Path) -> None:
+    content, name = load_yaml(path), path.stem.removeprefix("intensity_")
+    assert content["similarity"] == name
+    assert from_mapping(RefineConfig, intensity.complete({"similarity": name})).similarity == name
+
+
+def test_options_replace_single_values_of_what_was_tuned() -> None:
+    tuned = {"gate": {"min_score": 0.2, "min_overlap": 0.5}, "levels": [1, 2], "channel": 1}
+    found = intensity.merged(tuned, {"gate": {"min_score": 0.3}, "levels": [3]})
+    assert found == {"gate": {"min_score": 0.3, "min_overlap": 0.5}, "levels": [3], "channel": 1}
+    assert tuned["gate"]["min_score"] == 0.2
+
+
+def test_a_similarity_that_does_not_exist_is_refused() -> None:
+    for name in ("magic", "../../etc/passwd"):
+        with pytest.raises(ConfigError, match="similarity"):
+            build("intensity", {"similarity": name})
 
 
 def test_a_configuration_survives_the_way_through_plain_values() -> None:

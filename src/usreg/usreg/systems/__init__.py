@@ -3,26 +3,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from ..errors import ConfigError
 from ..registration.registrar import Registrar
 from . import intensity, itk
 
-SYSTEMS: dict[str, Callable[[Mapping[str, Any]], Registrar]] = {"intensity": intensity.build, "itk": itk.build}
+
+class Build(Protocol):
+    """How a system is made."""
+
+    def __call__(self, options: Mapping[str, Any], modality: str = "") -> Registrar:
+        """A registrar for volumes of a modality (CT, MR, US or "")."""
+        ...
 
 
-def build(name: str, options: Mapping[str, Any] | None = None) -> Registrar:
+SYSTEMS: dict[str, Build] = {"intensity": intensity.build, "itk": itk.build}
+
+
+def build(name: str, options: Mapping[str, Any] | None = None, modality: str = "") -> Registrar:
     """A registrar by its system's name.
 
     Args:
         name: one of `SYSTEMS`.
         options: keys of the system's configuration, as YAML gives them.
+        modality: of the volume, from which some settings follow: CT, MR, US or "" when unknown.
 
     Raises:
         ConfigError: unknown name, unknown key or a value outside its range.
     """
     if name not in SYSTEMS:
         raise ConfigError(f"there is no system '{name}'; choose one of {sorted(SYSTEMS)}")
-    return SYSTEMS[name](options or {})
+    return SYSTEMS[name](options or {}, modality)

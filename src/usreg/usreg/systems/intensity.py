@@ -1,16 +1,65 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ultrasound to ultrasound by intensity: masked NCC, coarse to fine."""
+"""Registration by intensity: a similarity and an optimiser, coarse to fine; which ones follows from the volume.
+
+Options are the keys of `RefineConfig`. Two of them may be left out, or be "auto": `similarity` is then chosen by the
+volume's modality, `optimizer` by the similarity. What was tuned for a similarity stands in
+`config/systems/intensity_<similarity>.yaml`; an option that is given replaces it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from ..config import from_mapping
+from ..config import from_mapping, load_yaml
+from ..data.share import share_dir
+from ..errors import ConfigError
+from ..registration.matchers import LEAST_SQUARES
 from ..registration.refine import Refine, RefineConfig
 from ..registration.registrar import Registrar, RegistrarConfig
 
+AUTO = "auto"
+ACROSS = ("CT", "MR")  # modalities whose brightness says nothing of that of ultrasound
+SAME_SIMILARITY, ACROSS_SIMILARITY = "ncc", "lc2"
+NAMES = ("ncc", "lncc", "lc2", "mind", "ssc", "mi", "nmi", "gc", "ngf")
+WITHOUT_DERIVATIVES = "bobyqa"  # of a similarity without a least-squares form
 
-def build(options: Mapping[str, Any]) -> Registrar:
-    """A registrar with one refinement stage; options are the keys of `RefineConfig`."""
-    return Registrar([Refine(from_mapping(RefineConfig, options, "intensity"))], RegistrarConfig("intensity"))
+
+def build(options: Mapping[str, Any], modality: str = "") -> Registrar:
+    """A registrar with one refinement stage; options are the keys of `RefineConfig`.
+
+    Args:
+        modality: of the volume: CT, MR, US or "" (unknown: as ultrasound).
+    """
+    return Registrar([Refine(from_mapping(RefineConfig, complete(options, modality), "intensity"))], RegistrarConfig())
+
+
+def complete(options: Mapping[str, Any], modality: str = "") -> dict[str, Any]:
+    """The options with similarity, optimizer and what was tuned for the similarity.
+
+    Raises:
+        ConfigError: there is no such similarity; the message lists those that there are.
+    """
+    found = {key: value for key, value in options.items() if value != AUTO}
+    similarity = found.setdefault("similarity", ACROSS_SIMILARITY if modality in ACROSS else SAME_SIMILARITY)
+    if similarity not in NAMES:
+        raise ConfigError(f"there is no similarity '{similarity}'; choose one of {[AUTO, *NAMES]}")
+    found = merged(preset(similarity), found)
+    found.setdefault("optimizer", "lm" if similarity in LEAST_SQUARES else WITHOUT_DERIVATIVES)
+    return found
+
+
+def preset(similarity: str) -> dict[str, Any]:
+    """What was tuned for a similarity; nothing where no file ships for it."""
+    path = share_dir() / "config" / "systems" / f"intensity_{similarity}.yaml"
+    return load_yaml(path) if path.is_file() else {}
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A mapping with changes; mappings within are merged too, everything else is replaced."""
+    found = dict(base)
+    for key, value in changes.items():
+        inner = found.get(key)
+        both = isinstance(inner, Mapping) and isinstance(value, Mapping)
+        found[key] = merged(inner, value) if both else value  # type: ignore[arg-type]
+    return found

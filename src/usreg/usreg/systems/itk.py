@@ -11,6 +11,6 @@ from ..registration.itk import Itk, ItkConfig
 from ..registration.registrar import Registrar, RegistrarConfig
 
 
-def build(options: Mapping[str, Any]) -> Registrar:
-    """A registrar with the ITK stage; options are the keys of `ItkConfig`."""
+def build(options: Mapping[str, Any], modality: str = "") -> Registrar:
+    """A registrar with the ITK stage; options are the keys of `ItkConfig`, whatever the modality."""
     return Registrar([Itk(from_mapping(ItkConfig, options, "itk"))], RegistrarConfig("itk"))
