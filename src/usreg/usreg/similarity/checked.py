@@ -8,6 +8,8 @@ from torch import Tensor
 
 from ..errors import NoOverlapError, ShapeError
 
+EMPTY = "the mask is empty: the images do not overlap; check poses, sector and volume"
+
 
 def checked(a: Tensor, b: Tensor, mask: Tensor, channels: tuple[int, int] | None = None) -> tuple[Tensor, ...]:
     """Images and weights to compute with.
@@ -24,16 +26,17 @@ def checked(a: Tensor, b: Tensor, mask: Tensor, channels: tuple[int, int] | None
     Raises:
         ShapeError: shapes that do not fit. NoOverlapError: an image that has no weight at all.
     """
-    _check_shapes(a, b, mask, channels)
+    check_shapes(a, b, mask, channels)
     dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
     known = torch.isfinite(a).all(1, keepdim=True) & torch.isfinite(b).all(1, keepdim=True) & (mask > 0)
     weight = torch.where(known, mask.to(dtype), torch.zeros((), dtype=dtype, device=mask.device))
     if not bool(weight.flatten(1).any(-1).all()):
-        raise NoOverlapError("the mask is empty: the images do not overlap; check poses, sector and volume")
+        raise NoOverlapError(EMPTY)
     return covered(a.to(dtype), weight), covered(b.to(dtype), weight), weight
 
 
-def _check_shapes(a: Tensor, b: Tensor, mask: Tensor, channels: tuple[int, int] | None) -> None:
+def check_shapes(a: Tensor, b: Tensor, mask: Tensor, channels: tuple[int, int] | None = None) -> None:
+    """Raise ShapeError unless images and mask fit together; arguments as `checked`."""
     fits = a.dim() in (4, 5) and a.dim() == b.dim() and a.shape[0] == b.shape[0] and a.shape[2:] == b.shape[2:]
     fits = fits and mask.shape == (a.shape[0], 1, *a.shape[2:])
     wanted = (a.shape[1], a.shape[1]) if channels is None and a.dim() > 1 else channels
