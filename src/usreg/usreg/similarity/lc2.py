@@ -79,7 +79,7 @@ def _explained(u: Tensor, m: Tensor, w: Tensor, ridges: Tensor, radius: int) -> 
     u, sst, flat = window_variance(u, w, n, radius)
     sums = window_sums(w * torch.cat([u, p, q, p * p, q * q, p * q, u * p, u * q], 1), radius)
     su, sp, sq, pp, qq, pq, up, uq = sums.split(1, 1)
-    safe = n.clamp_min(1e-300)
+    safe = torch.where(size > 0.5, n, torch.ones_like(n))  # sums over nothing are rounding: never divide by them
     ridge_p, ridge_q = (spread(r, u) for r in ridges.split(1, 1))
     pp, qq, pq = pp - sp * sp / safe + n * ridge_p, qq - sq * sq / safe + n * ridge_q, pq - sp * sq / safe
     up, uq = up - su * sp / safe, uq - su * sq / safe
