@@ -37,7 +37,7 @@ from usreg.registration.maximise import evaluate
 from usreg.registration.normal import views, world_T_ref
 from usreg.registration.pyramid import volume_level
 from usreg.registration.registrar import Registrar
-from usreg.study import draw_twists, run_one, run_study
+from usreg.study import Target, draw_twists, run_one, run_study
 from usreg.systems import build
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -147,7 +147,8 @@ def peers(
         run_study(chosen[:1], volume, system, NEAR, 1, seed + 1000)  # warm
     for number, twist in enumerate(draw_twists(NEAR, starts, seed)):
         for name, system in systems.items():
-            rows[name].append(run_one(chosen[number % len(chosen)], volume, system, twist, se3.identity()))
+            target = Target((chosen[number % len(chosen)],), se3.identity())
+            rows[name].append(run_one(target, volume, system, twist))
     own = statistics.median(r.seconds for r in rows["usreg"])
     return [
         {

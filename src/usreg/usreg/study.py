@@ -1,23 +1,86 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How well a registrar finds frames whose truth is known: the protocol of `usreg register --perturb`.
+"""How well a registrar finds frames or sweeps whose truth is known: the protocol of `usreg register --perturb`.
 
 ct_T_start = ct_T_image @ image_T_centre @ Trans(t) @ Exp(r) @ centre_T_image, with t and the rotation vector r uniform
 per axis within plus and minus the limits; the frames are taken in turn. TRE is the mean over a 5x5 grid in the sector.
+A sweep is moved as one, about its centre, in the axes of its middle frame; its TRE is the mean over all its frames.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from .data.types import Problem, TrackedFrame, Volume, start_estimate
-from .errors import ConfigError, NoOverlapError
+from .data.types import Estimate, Problem, TrackedFrame, Volume, start_estimate
+from .errors import ConfigError, NoOverlapError, ShapeError
 from .evaluation import Row, row_of
+from .evaluation.metrics import PoseError, poses_error
 from .geometry import se3
 from .registration.registrar import Registrar
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """What is registered at once, and the truth.
+
+    Args:
+        frames: one, or those of a sweep.
+        world_T_ct: (4, 4), where the volume truly lies.
+        ct_T_images: (N, 4, 4), where each image truly lies, where that is known better than the tracking says; None: as
+            tracked.
+    """
+
+    frames: tuple[TrackedFrame, ...]
+    world_T_ct: Tensor
+    ct_T_images: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if not self.frames:
+            raise ShapeError("a target needs at least one frame")
+        if self.ct_T_images is not None and self.ct_T_images.shape != (len(self.frames), 4, 4):
+            raise ShapeError(
+                f"{len(self.frames)} frames need true poses ({len(self.frames)}, 4, 4), "
+                f"got {tuple(self.ct_T_images.shape)}"
+            )
+
+    @property
+    def middle(self) -> int:
+        """The frame in whose axes the target is perturbed."""
+        return len(self.frames) // 2
+
+    @property
+    def true_ct_T_images(self) -> Tensor:
+        """(N, 4, 4)."""
+        return self.placed(self.world_T_ct) if self.ct_T_images is None else self.ct_T_images
+
+    def placed(self, world_T_ct: Tensor) -> Tensor:
+        """ct_T_images (N, 4, 4) as the tracking has them, for a pose of the volume."""
+        return se3.inverse(world_T_ct) @ torch.stack([f.world_T_image for f in self.frames])
+
+    def centre(self) -> Tensor:
+        """Mean (3,) of the images' centres, mm in the middle frame."""
+        if len(self.frames) == 1:
+            return self.frames[0].frame.plane.centre_mm
+        images = self.true_ct_T_images
+        centres = torch.stack([f.frame.plane.centre_mm for f in self.frames])
+        in_ct = se3.transform_points(images, centres[:, None])[:, 0].mean(0, keepdim=True)
+        return se3.transform_points(se3.inverse(images[self.middle]), in_ct)[0]
+
+    def start(self, twist: Tensor) -> Tensor:
+        """world_T_ct (4, 4) that is off by a twist (6,), mm and rad, about the centre."""
+        ct_T_middle = self.true_ct_T_images[self.middle]
+        ct_T_start = se3.right_at_centre(ct_T_middle, twist[:3], twist[3:], self.centre())
+        return self.frames[self.middle].world_T_image @ se3.inverse(ct_T_start)
+
+    def error(self, world_T_ct: Tensor) -> PoseError:
+        """Errors of all images for a pose of the volume."""
+        return poses_error(self.placed(world_T_ct), self.true_ct_T_images, [f.frame.geometry for f in self.frames])
 
 
 def draw_twists(limits: Sequence[float], count: int, seed: int) -> Tensor:
@@ -33,6 +96,19 @@ def draw_twists(limits: Sequence[float], count: int, seed: int) -> Tensor:
     return (2.0 * uniform - 1.0) * half
 
 
+def draw_directions(mm: float, deg: float, count: int, seed: int) -> Tensor:
+    """Twists (count, 6) of exactly this length and this angle, mm and rad, in random directions.
+
+    Raises:
+        ConfigError: a length or an angle that is negative or not finite.
+    """
+    if not all(math.isfinite(v) and v >= 0 for v in (mm, deg)):
+        raise ConfigError(f"a perturbation has a length and an angle, neither negative; got {mm} mm, {deg} deg")
+    normal = torch.randn(count, 2, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    size = torch.tensor([[mm], [math.radians(deg)]], dtype=torch.float64)
+    return (size * normal / normal.norm(dim=-1, keepdim=True)).reshape(count, 6)
+
+
 def run_study(
     frames: Sequence[TrackedFrame],
     volume: Volume,
@@ -41,7 +117,8 @@ def run_study(
     starts: int = 0,
     seed: int = 0,
     truth: Tensor | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
+    sweep: int = 1,
 ) -> list[Row]:
     """Register frames from drawn starts and compare with the truth.
 
@@ -50,30 +127,53 @@ def run_study(
         limits: of the draw: mm along x, y, z and degrees about x, y, z, in axes of the image about its centre.
         starts: total number, frames taken in turn; 0 = one for each frame.
         progress: called with (done, total).
+        sweep: so many consecutive frames are registered as one; frames beyond the last whole sweep are left out.
 
     Raises:
-        ConfigError: no frame, or limits that are not six numbers.
+        ConfigError: no frame, too few for a sweep, or limits that are not six numbers.
     """
-    if not frames or starts < 0:
-        raise ConfigError(f"a study needs at least one frame and no negative count, got {len(frames)} frames, {starts}")
+    if not frames or starts < 0 or not 1 <= sweep <= len(frames):
+        raise ConfigError(
+            f"a study needs at least one frame, as many as a sweep, and no negative count, got {len(frames)} frames, "
+            f"sweeps of {sweep}, {starts} starts"
+        )
     truth = se3.identity() if truth is None else truth
-    starts = starts or len(frames)
+    firsts = range(0, len(frames) - sweep + 1, sweep)
+    targets = [Target(tuple(frames[i : i + sweep]), truth) for i in firsts]
+    return run_targets(targets, volume, registrar, draw_twists(limits, starts or len(targets), seed), progress)
+
+
+def run_targets(
+    targets: Sequence[Target], volume: Volume, registrar: Registrar, twists: Tensor, progress: Progress | None = None
+) -> list[Row]:
+    """Register from starts off the truth by twists (M, 6), targets taken in turn: a row for each."""
     registrar.prepare(volume)
     rows = []
-    for number, twist in enumerate(draw_twists(limits, starts, seed)):
-        rows.append(run_one(frames[number % len(frames)], volume, registrar, twist, truth))
+    for number, twist in enumerate(twists):
+        rows.append(run_one(targets[number % len(targets)], volume, registrar, twist))
         if progress:
-            progress(number + 1, starts)
+            progress(number + 1, len(twists))
     return rows
 
 
-def run_one(tracked: TrackedFrame, volume: Volume, registrar: Registrar, twist: Tensor, truth: Tensor) -> Row:
-    """One start: perturb by the twist (6,), register, compare with the true world_T_ct."""
-    ct_T_image = se3.inverse(truth) @ tracked.world_T_image
-    ct_T_start = se3.right_at_centre(ct_T_image, twist[:3], twist[3:], tracked.frame.plane.centre_mm)
-    start = start_estimate(tracked.world_T_image @ se3.inverse(ct_T_start), volume)
+def run_one(target: Target, volume: Volume, registrar: Registrar, twist: Tensor) -> Row:
+    """One start: perturb by the twist (6,), register, compare with the truth."""
+    start = start_estimate(target.start(twist), volume)
     try:
-        estimate = registrar(Problem((tracked,), volume, start))
+        estimate = registrar(Problem(target.frames, volume, start))
     except NoOverlapError as error:
-        return row_of(tracked, start.world_T_ct, None, truth, reason=str(error))
-    return row_of(tracked, start.world_T_ct, estimate, truth)
+        return row_of_target(target, start.world_T_ct, None, str(error))
+    return row_of_target(target, start.world_T_ct, estimate)
+
+
+def row_of_target(target: Target, start: Tensor, estimate: Estimate | None, reason: str = "") -> Row:
+    """The row of one registration, that of its middle frame with the errors over all frames."""
+    row = row_of(target.frames[target.middle], start, estimate, target.world_T_ct, reason=reason)
+    initial = target.error(start).tre_mm
+    if estimate is None:
+        return replace(row, initial_tre_mm=initial)
+    e = target.error(estimate.world_T_ct)
+    return replace(
+        row, initial_tre_mm=initial, final_tre_mm=e.tre_mm, translation_mm=e.translation_mm,
+        rotation_deg=e.rotation_deg, out_of_plane_mm=e.out_of_plane_mm,
+    )  # fmt: skip

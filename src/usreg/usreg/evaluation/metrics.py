@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -53,16 +54,37 @@ def pose_error(ct_T_image: Tensor, ct_T_image_true: Tensor, geometry: ImageGeome
     Raises:
         ShapeError, GeometryError: a pose is not a finite rigid float64 4x4.
     """
-    check_pose(ct_T_image, "ct_T_image")
-    check_pose(ct_T_image_true, "ct_T_image_true")
-    points = sample_points(geometry)
-    moved = se3.transform_points(se3.inverse(ct_T_image_true) @ ct_T_image, points) - points  # in the true image's axes
-    angle = rotation.geodesic_angle(ct_T_image[:3, :3], ct_T_image_true[:3, :3]).item()
+    return poses_error(ct_T_image[None], ct_T_image_true[None], [geometry])
+
+
+def poses_error(ct_T_images: Tensor, true_ct_T_images: Tensor, geometries: Sequence[ImageGeometry]) -> PoseError:
+    """All errors of the images of a sweep, as those of one image.
+
+    Args:
+        ct_T_images: estimated, (N, 4, 4) float64, mm. true_ct_T_images: true. geometries: of each image.
+
+    Returns:
+        TRE and out-of-plane part as means over all images' points, the distance of the sweep's centre (mean of all
+        points) from its true place, and the mean angle.
+
+    Raises:
+        ShapeError, GeometryError: a pose is not a finite rigid float64 4x4.
+    """
+    off, moved, angles = [], [], []
+    for found, true, geometry in zip(ct_T_images, true_ct_T_images, geometries, strict=True):
+        check_pose(found, "ct_T_image")
+        check_pose(true, "ct_T_image_true")
+        points = sample_points(geometry)
+        shift = se3.transform_points(se3.inverse(true) @ found, points) - points  # in the true image's axes
+        off.append(shift)
+        moved.append(shift @ true[:3, :3].T)
+        angles.append(rotation.geodesic_angle(found[:3, :3], true[:3, :3]).item())
+    shifts = torch.cat(off)
     return PoseError(
-        tre_mm=moved.norm(dim=-1).mean().item(),
-        translation_mm=moved.mean(0).norm().item(),
-        rotation_deg=math.degrees(angle),
-        out_of_plane_mm=moved[:, 2].abs().mean().item(),
+        tre_mm=shifts.norm(dim=-1).mean().item(),
+        translation_mm=torch.cat(moved).mean(0).norm().item(),
+        rotation_deg=math.degrees(sum(angles) / len(angles)),
+        out_of_plane_mm=shifts[:, 2].abs().mean().item(),
     )
 
 
