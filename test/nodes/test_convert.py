@@ -3,6 +3,7 @@
 
 import array
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -238,6 +239,7 @@ def test_an_x_ray_has_no_ultrasound_geometry() -> None:
 def test_estimates_come_back() -> None:
     pose, pivot = pose_of([1, 2, 3, 0.4, -1.1, 2.0]), torch.tensor([400.0, -200.0, 100.0], dtype=torch.float64)
     estimate = Estimate(Rigid(pose), spread(5), pivot, 0.83, 0.97, True, "ok", system="intensity", compute_s=0.04)
+    estimate = replace(estimate, probability=0.93)
     image = pose_of([0, 1, 0, 0, 0, 1])
     message = convert.estimate_to_msg(estimate, 7.5, "world", "ct", "ACCEPTED", image, 0.09, 2)
     record = convert.decode_registration(deserialize_message(serialize_message(message), type(message)))
@@ -249,11 +251,13 @@ def test_estimates_come_back() -> None:
         2,
     )
     assert (record.estimate.score, record.estimate.overlap, record.estimate.reason) == (0.83, 0.97, "ok")
+    assert message.probability_tre_below_5mm == record.estimate.probability == 0.93
     assert torch.allclose(record.estimate.world_T_ct, pose, atol=1e-9)
     assert torch.allclose(record.estimate.covariance, estimate.covariance, rtol=1e-6, atol=1e-9)
     assert torch.allclose(record.world_T_image, image, atol=1e-9)
     stored = bag_poses.encode_registration(bag_poses.RegistrationRecord(7.5, estimate, "ACCEPTED", image, rank=2))
     np.testing.assert_allclose(message.pose.covariance, stored.pose.covariance)
+    assert stored.probability_tre_below_5mm == 0.93
 
 
 def test_a_refusal_carries_no_pose_that_could_be_used() -> None:

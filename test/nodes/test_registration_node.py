@@ -61,7 +61,7 @@ class Stub:
 @pytest.fixture
 def stub(monkeypatch: pytest.MonkeyPatch) -> Stub:
     made = Stub()
-    monkeypatch.setattr(systems, "build", lambda name, options: made)
+    monkeypatch.setattr(systems, "build", lambda name, options, modality: made)
     return made
 
 

@@ -150,8 +150,8 @@ def encode_registration(record: RegistrationRecord) -> Any:
     pivot = make("geometry_msgs/msg/Point", *(e.pivot / 1000).tolist())
     return make(
         "usreg_msgs/msg/Registration", header(record.stamp_s, record.world), record.child, body, pivot, e.score,
-        e.overlap, math.nan, STATUS.index(record.status), e.reason, record.rank, e.system, e.compute_s, record.age_s,
-        encode_pose(record.world_T_image),
+        e.overlap, e.probability, STATUS.index(record.status), e.reason, record.rank, e.system, e.compute_s,
+        record.age_s, encode_pose(record.world_T_image),
     )  # fmt: skip
 
 
@@ -166,6 +166,7 @@ def decode_registration(message: Any) -> RegistrationRecord:
     estimate = Estimate(
         Rigid(pose), covariance, pivot, float(message.score), float(message.overlap), status == 0, str(message.reason),
         system=str(message.system), compute_s=float(message.compute_time),
+        probability=float(message.probability_tre_below_5mm),
     )  # fmt: skip
     return RegistrationRecord(
         ros_time.of_header(message.header.stamp), estimate, STATUS[status], decode_pose(message.image_pose),

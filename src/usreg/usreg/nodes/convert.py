@@ -290,7 +290,7 @@ def estimate_to_msg(
     return Registration(
         header=header(stamp, world), child_frame_id=child, pivot=point_to_msg(estimate.pivot),
         pose=pose_with_covariance(estimate.world_T_ct, estimate.covariance, estimate.pivot), score=estimate.score,
-        overlap=estimate.overlap, probability_tre_below_5mm=math.nan, status=STATUS.index(status),
+        overlap=estimate.overlap, probability_tre_below_5mm=estimate.probability, status=STATUS.index(status),
         reason=estimate.reason, hypothesis_rank=rank, system=estimate.system, compute_time=estimate.compute_s,
         age=age_s, image_pose=Pose() if world_T_image is None else pose_to_msg(world_T_image),
     )  # fmt: skip

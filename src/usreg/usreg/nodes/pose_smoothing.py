@@ -51,9 +51,10 @@ class PoseSmoothingNode(Stage):
         self.ready()
 
     def on_hypotheses(self, message: Hypotheses) -> None:
-        """A start was given: begin with the best one at the next frame."""
-        if message.hypotheses:
-            self.given = convert.decode_registration(min(message.hypotheses, key=lambda h: h.hypothesis_rank))
+        """A start was given: begin with it at the next frame. What a global search only found likely is left alone."""
+        best = min(message.hypotheses, key=lambda h: h.hypothesis_rank, default=None)
+        if best is not None and best.status == Registration.STATUS_ACCEPTED:
+            self.given = convert.decode_registration(best)
             self.reset()
 
     def on_estimate(self, message: Registration) -> None:

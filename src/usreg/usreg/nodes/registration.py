@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Node `registration`: where the volume lies in the room, from single frames; the newest frame wins.
+"""Node `registration`: where the volume lies in the room, from single frames, the newest wins, or from a sweep.
 
 It searches from the prediction of a filter of its own, fed with the same estimates as `pose_smoothing`, so that a start
 is there also when the pose is lost; the pose that is shown comes from `pose_smoothing` alone.
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -29,7 +30,8 @@ from ..smoothing import FilterConfig, NoSmoothing, PoseFilter, Prediction
 from . import convert, parameters, qos, start
 from .base import LifecycleStage, leave, run_node
 from .pairs import StampPairs
-from .start import StartConfig
+from .start import Start, StartConfig
+from .sweep_registration import SweepRegistration
 from .volume import VolumeConfig, load_volume
 from .worker import NewestWorker
 
@@ -42,13 +44,16 @@ class RegistrationNodeConfig:
 
     Args:
         system: name of a registration system. options: YAML mapping of its configuration, for example
-            "{levels: 3}".
+            "{min_overlap: 0.5}".
+        similarity, optimizer: put into the options; empty: as these say, else by the volume's modality.
         smoother: filter or none, as in pose_smoothing.
         niceness: of the thread that registers, so that display and tracking go first.
     """
 
     system: str = "intensity"
     options: str = "{}"
+    similarity: str = ""
+    optimizer: str = ""
     smoother: Literal["filter", "none"] = "filter"
     niceness: int = 5
 
@@ -56,7 +61,7 @@ class RegistrationNodeConfig:
         check_range("niceness", self.niceness, 0, 19)
 
     def mapping(self) -> dict[str, Any]:
-        """The options.
+        """The options, with similarity and optimizer.
 
         Raises:
             ConfigError: not a YAML mapping.
@@ -67,7 +72,8 @@ class RegistrationNodeConfig:
             raise ConfigError(f"'options' is no YAML: {error}") from error
         if not isinstance(found, dict):
             raise ConfigError(f"'options' must be a YAML mapping, for example '{{}}', it is {self.options!r}")
-        return found
+        short = {"similarity": self.similarity, "optimizer": self.optimizer}
+        return found | {key: value for key, value in short.items() if value}
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +106,7 @@ class RegistrationNode(LifecycleStage):
         self._lock, self._generation, self._accept = threading.RLock(), 0, True
         self._pending = self.start_pose
         self._inputs: list[Any] = []
+        self.sweeps = SweepRegistration(self)
         self._serve()
         self.ready()
 
@@ -113,13 +120,13 @@ class RegistrationNode(LifecycleStage):
 
     def configure(self) -> None:
         """Load the volume, build the system, compile."""
-        self.registrar = systems.build(self.config.system, self.config.mapping())
+        self.registrar = self._build(self.volume_config.modality)
         if self.volume_config.volume:
             self._use(load_volume(self.volume_config))
 
     def activate(self) -> None:
         """Listen to frames and tell of the volume."""
-        self.worker = NewestWorker(self._register, self._skipped, self.config.niceness, "registration")
+        self.worker = NewestWorker(self._work, self._skipped, self.config.niceness, "registration")
         self._inputs = [
             qos.subscription(self, Image, "us/image", self.guarded(self.on_image), "newest"),
             qos.subscription(self, UltrasoundGeometry, "us/geometry", self.guarded(self.on_geometry), "newest"),
@@ -130,6 +137,7 @@ class RegistrationNode(LifecycleStage):
 
     def deactivate(self) -> None:
         """Stop listening."""
+        self.sweeps.action.stop("the node was deactivated")
         for subscription in self._inputs:
             self.destroy_subscription(subscription)
         self._inputs = []
@@ -143,13 +151,17 @@ class RegistrationNode(LifecycleStage):
 
     def stop(self) -> None:
         """End the thread."""
+        self.sweeps.action.destroy()
         self.deactivate()
 
+    def _build(self, modality: str) -> Registrar:
+        return systems.build(self.config.system, self.config.mapping(), modality)
+
     def _use(self, volume: Volume) -> None:
-        assert self.registrar is not None
-        self.registrar.prepare(volume)
+        registrar = self._build(volume.modality)
+        registrar.prepare(volume)
         with self._lock:
-            self.volume = volume
+            self.volume, self.registrar = volume, registrar
 
     # --- frames ---------------------------------------------------------------------------------------------------
 
@@ -171,13 +183,20 @@ class RegistrationNode(LifecycleStage):
             return
         frame = Frame(convert.image_from_msg(found["image"]), found["geometry"], stamp_s)
         _, _, pose, covariance = convert.decode_stamped_pose(found["pose"])
-        self.worker.put(Work(TrackedFrame(frame, pose, covariance), found["pose"].header.stamp, self._generation))
+        tracked, stamp = TrackedFrame(frame, pose, covariance), found["pose"].header.stamp
+        self.sweeps.action.offer(tracked, stamp)
+        if not self.sweeps.action.computing:
+            self.worker.put(Work(tracked, stamp, self._generation))
 
-    def _skipped(self, work: Work) -> None:
+    def _work(self, work: Work | Callable[[], None]) -> None:
+        """Body of the worker: a frame, or what a sweep has to do."""
+        self._register(work) if isinstance(work, Work) else work()
+
+    def _skipped(self, work: Any) -> None:
         self.diagnostics.fact("skipped", int(self.diagnostics.facts.get("skipped", "0")) + 1)
 
     def _register(self, work: Work) -> None:
-        """Body of the worker: one frame."""
+        """One frame."""
         begin, status = time.perf_counter(), "ERROR"
         try:
             estimate = self._estimate(work)
@@ -197,25 +216,48 @@ class RegistrationNode(LifecycleStage):
     def _estimate(self, work: Work) -> Estimate:
         stamp_s = work.tracked.frame.stamp_s
         with self._lock:
-            volume, registrar = self.volume, self.registrar
-            if volume is None or registrar is None:
-                raise LostError("no volume is loaded: call the service load_volume")
-            self._begin(stamp_s, volume)
-            beginning = _as_start(self.filter.search_start(stamp_s))
-        estimate = registrar(Problem((work.tracked,), volume, beginning))
-        if not self._accept:
-            estimate = estimate.refused("acceptance is switched off (service registration/accept)")
+            volume, registrar = self.loaded()
+            beginning = self.search_start(stamp_s, volume)
+        estimate = self.allowed(registrar(Problem((work.tracked,), volume, beginning)))
         with self._lock:
             if work.generation == self._generation:
                 self.filter.update(stamp_s, estimate)
         return estimate
 
-    def _begin(self, stamp_s: float, volume: Volume) -> None:
-        """Put a given start into the filter at the first frame that comes after it."""
-        if self._pending is not None:
-            begin, self._pending = self._pending, None
-            self.filter.reset()
-            self.filter.initialize(begin.stamp_s or stamp_s, *begin.about(volume))
+    def loaded(self) -> tuple[Volume, Registrar]:
+        """The volume in use and what registers it.
+
+        Raises:
+            LostError: there is none yet.
+        """
+        with self._lock:
+            if self.volume is None or self.registrar is None:
+                raise LostError("no volume is loaded: call the service load_volume")
+            return self.volume, self.registrar
+
+    def search_start(self, stamp_s: float, volume: Volume) -> Estimate:
+        """Where a search at a stamp begins; a given start goes into the filter at the first frame that comes after it.
+
+        Raises:
+            LostError: no start was ever given.
+        """
+        with self._lock:
+            if self._pending is not None:
+                begin, self._pending = self._pending, None
+                self.filter.reset()
+                self.filter.initialize(begin.stamp_s or stamp_s, *begin.about(volume))
+            return _as_start(self.filter.search_start(stamp_s))
+
+    def allowed(self, estimate: Estimate) -> Estimate:
+        """The estimate, refused where acceptance is switched off."""
+        if self._accept:
+            return estimate
+        return estimate.refused("acceptance is switched off (service registration/accept)")
+
+    def adopt(self, estimate: Estimate, stamp_s: float) -> None:
+        """Begin again from an estimate that holds at a stamp."""
+        self.start_pose = Start(estimate.world_T_ct, estimate.covariance, stamp_s=stamp_s)
+        self._begin_again()
 
     def _message(self, work: Work, estimate: Estimate) -> Registration:
         world, child = self.frames.world_frame, self.frames.volume_frame
@@ -296,6 +338,10 @@ class RegistrationNode(LifecycleStage):
 
     def reset(self) -> None:
         """Begin again from the given start (time jumped back, another volume, a service)."""
+        self.sweeps.action.stop("registration began again")
+        self._begin_again()
+
+    def _begin_again(self) -> None:
         with self._lock:
             self._generation += 1
             self.filter.reset()

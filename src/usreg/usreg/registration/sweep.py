@@ -45,16 +45,12 @@ class SweepConfig:
             raise ConfigError(f"'weigh' is '{self.weigh}'; choose one of ['pose', 'image']")
 
 
-class Sweep:
-    """Registers sweeps with a registrar; also where that expects single frames a sweep of one frame is the same."""
+class Sweep(Registrar):
+    """A registrar of sweeps: that of single frames, given keyframes. A sweep of one frame is the same as the frame."""
 
-    def __init__(self, registrar: Registrar, config: SweepConfig | None = None) -> None:
-        self.registrar = registrar
-        self.config = config or SweepConfig()
-
-    def prepare(self, volume: Volume) -> None:
-        """See `Registrar.prepare`."""
-        self.registrar.prepare(volume)
+    def __init__(self, registrar: Registrar, settings: SweepConfig | None = None) -> None:
+        super().__init__(registrar.stages, registrar.config)
+        self.settings = settings or SweepConfig()
 
     def choose(self, problem: Problem, start_is_known: bool = True) -> Problem:
         """The same problem with its keyframes alone.
@@ -65,10 +61,10 @@ class Sweep:
         Raises:
             ShapeError: `fixed` is not one or several tracked frames.
         """
-        frames = _frames(problem)
-        known = start_is_known and self.config.weigh == "pose"
+        frames = sweep_frames(problem)
+        known = start_is_known and self.settings.weigh == "pose"
         information = self._information(problem, frames) if known else None
-        rows = select_keyframes(frames, self.config.keyframes, information)
+        rows = select_keyframes(frames, self.settings.keyframes, information)
         return replace(problem, fixed=tuple(frames[row] for row in rows))
 
     def __call__(self, problem: Problem, start: Estimate | None = None) -> Estimate:
@@ -89,15 +85,15 @@ class Sweep:
         The correction is told in `evidence` ("calibration_x_mm" and so on, image axes about the image's centre), what
         it comes to for each frame, with the errors of the measured poses, in `per_frame` (twists in image axes).
         """
-        first = self.registrar(problem)
-        if not self.config.correct:
+        first = super().__call__(problem)
+        if not self.settings.correct:
             return first
-        frames = _frames(problem)
+        frames = sweep_frames(problem)
         bundle = self._bundle(problem, frames, first)
         corrected = corrected_frames(frames, bundle)
         world_T_ct = world_T_ref(frames) @ se3.inverse(bundle.ct_T_ref)
         begin = start_estimate(world_T_ct, problem.moving, first.covariance)
-        second = self.registrar(replace(problem, fixed=corrected, start=begin))
+        second = super().__call__(replace(problem, fixed=corrected, start=begin))
         if (second.accepted, second.score) < (first.accepted, first.score):
             return first
         seconds = first.compute_s + second.compute_s
@@ -108,7 +104,7 @@ class Sweep:
         return replace(second, per_frame=moved, evidence={**second.evidence, **told}, compute_s=seconds)
 
     def _refine(self) -> Refine | None:
-        found = [stage for stage in self.registrar.stages if isinstance(stage, Refine)]
+        found = [stage for stage in self.stages if isinstance(stage, Refine)]
         return found[-1] if found else None
 
     def _information(self, problem: Problem, frames: tuple[TrackedFrame, ...]) -> Tensor | None:
@@ -126,9 +122,7 @@ class Sweep:
     def _bundle(self, problem: Problem, frames: tuple[TrackedFrame, ...], first: Estimate) -> Bundle:
         refine = self._refine()
         if refine is None:
-            raise ConfigError(
-                f"system '{self.registrar.config.system}' cannot correct the calibration: choose 'intensity'"
-            )
+            raise ConfigError(f"system '{self.config.system}' cannot correct the calibration: choose 'intensity'")
         if len({f.frame.plane for f in frames}) > 1:
             raise ShapeError("the geometry changes within the sweep: a calibration cannot be corrected across depths")
         scene = refine._scene(replace(problem, fixed=frames))
@@ -137,7 +131,7 @@ class Sweep:
         return adjust(
             lambda view, pose: scene.matcher.evaluate(scene.volumes[last], [view], pose),
             scene.views[last], scene.volumes[last].sigma_mm, ct_T_ref, pose_covariances(frames), scene.radius_mm,
-            self.config.bundle,
+            self.settings.bundle,
         )  # fmt: skip
 
 
@@ -153,7 +147,12 @@ def corrected_frames(frames: tuple[TrackedFrame, ...], bundle: Bundle) -> tuple[
     return tuple(found)
 
 
-def _frames(problem: Problem) -> tuple[TrackedFrame, ...]:
+def sweep_frames(problem: Problem) -> tuple[TrackedFrame, ...]:
+    """The tracked frames of a problem.
+
+    Raises:
+        ShapeError: it has none.
+    """
     if isinstance(problem.fixed, Volume) or not problem.fixed:
         raise ShapeError("a sweep needs one or several tracked frames as 'fixed'")
     return problem.fixed
