@@ -31,10 +31,17 @@ def frame_noises(objective: ImageObjective, views: list[View], ct_T_ref: Tensor)
     for view in views:
         matrix = _curvature(objective, view, ct_T_ref)
         spread = _spread(objective, view, ct_T_ref)
-        scale = torch.linalg.pinv(matrix + RIDGE * torch.eye(6, dtype=torch.float64), hermitian=True) @ spread
-        variance = max(1e-12, float(scale.diagonal().sum()) / 6.0)
-        out[id(view)] = Noise(matrix, spread, 1.0, variance, counts[id(view)] / total, 1.0)
+        share = max(counts[id(view)] / total, 1e-6)
+        out[id(view)] = Noise(matrix, spread, 1.0, _scale(matrix, spread), share, 1.0)
     return [out[id(v)] for v in views]
+
+
+def _scale(matrix: Tensor, spread: Tensor) -> float:
+    """Spread in units of the matrix, mean over directions; 1 where nothing is seen."""
+    if not bool(matrix.any()):
+        return 1.0
+    ridge = RIDGE * torch.diag(matrix.diagonal() + RIDGE * matrix.diagonal().max())
+    return max(1e-12, float(torch.linalg.solve(matrix + ridge, spread).diagonal().sum()) / 6.0)
 
 
 def _curvature(objective: ImageObjective, view: View, ct_T_ref: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from .resample_kernel import pull, resample, resample_slopes
 
 PIXELS = 1 << 19  # pixels compared at once: bounds the memory of descriptors
 SAMPLES = 4000  # least number of samples that are worth a thread
+ROUNDING = 1e-5  # of the largest value: differences that smoothing a constant in float32 leaves, several times over
 UNSEEN = -1.0  # score of an image of which hardly a sample is known
 
 
@@ -174,10 +175,16 @@ def sample_images(
 
 
 def fixed_image(frame: FrameLevel) -> Tensor:
-    """A thinned frame as an image (1, h, w), zero outside its sector."""
+    """A thinned frame as an image (1, h, w), zero outside its sector; without contrast it is flat to the bit."""
     image = torch.zeros(frame.shape[0] * frame.shape[1], dtype=frame.value.dtype)
-    image[frame.cell] = frame.value
+    image[frame.cell] = frame.value if has_contrast(frame.value) else torch.zeros_like(frame.value)
     return image.reshape(1, *frame.shape)
+
+
+def has_contrast(values: Tensor) -> bool:
+    """Whether known values differ by more than the rounding of the smoothing, which descriptors would blow up."""
+    known = values[torch.isfinite(values)]
+    return len(known) > 0 and float(known.max() - known.min()) > ROUNDING * float(known.abs().max())
 
 
 def _groups(views: list[View]) -> list[list[View]]:

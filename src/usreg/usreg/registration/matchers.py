@@ -7,6 +7,8 @@ from ..errors import ConfigError
 from .local import FORMS, LocalConfig, LocalMatcher
 from .matching import Matcher
 from .ncc_matcher import NccMatcher
+from .optimisers import OPTIMISERS, OptimiserConfig
+from .torch_matcher import TorchConfig, TorchMatcher
 
 LEAST_SQUARES = ("ncc", *FORMS)
 
@@ -28,4 +30,6 @@ def build_matcher(similarity: str, optimizer: str, local: LocalConfig) -> Matche
                 f"'{similarity}'; choose another optimizer for it"
             )
         return NccMatcher() if similarity == "ncc" else LocalMatcher(similarity, local)
-    raise ConfigError(f"there is no optimizer '{optimizer}'; choose one of ('lm',)")
+    if optimizer not in OPTIMISERS:
+        raise ConfigError(f"there is no optimizer '{optimizer}'; choose one of {('lm', *OPTIMISERS)}")
+    return TorchMatcher(similarity, TorchConfig(OptimiserConfig(optimizer), local.window))
