@@ -16,7 +16,7 @@ from torch import Tensor
 from ..config import check_range
 from ..errors import ShapeError
 from .agreement import Linearised
-from .checked import checked
+from .checked import centred, checked, mean
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,14 @@ class PatchRule:
 
     Args:
         ridge: per moving channel and pixel, in squared values of that channel; one number serves all channels.
+        relative: the ridge counts in variances of the channel over the mask instead.
         signed: the first coefficient must be positive (one modality), else the patch explains nothing.
         power, floor: a patch weighs (SST / n + floor)^-power times its sums: power 0 weighs by variance and count.
         least, least_share: pixels that a patch must know, and their share of those where the fixed image is finite.
     """
 
     ridge: tuple[float, ...] = (0.0,)
+    relative: bool = False
     signed: bool = False
     power: float = 0.0
     floor: float = 0.0
@@ -132,11 +134,19 @@ def _fits(fixed: Tensor, moving: Tensor, mask: Tensor, patches: Tensor, rule: Pa
     f, m, weight = checked(fixed, moving, mask, (1, channels))
     if f.dim() != 4 or patches.dim() != 2 or patches.shape[1] != 4 or not _inside(patches, f.shape[2], f.shape[3]):
         raise ShapeError(f"patches must be (K, 4) row0, row1, col0, col1 inside an image {tuple(f.shape)}")
-    boxes = [tuple(map(int, patch)) for patch in patches]
-    return [
-        [fit for box in boxes if (fit := _fit(f[b, 0], m[b], weight[b, 0] > 0, seen[b, 0], box, rule)) is not None]
-        for b in range(len(f))
-    ]
+    boxes, images = [tuple(map(int, patch)) for patch in patches], []
+    ridges = _ridges(m, weight > 0, rule)
+    for b in range(len(f)):
+        fits = (_fit(f[b, 0], m[b], weight[b, 0] > 0, seen[b, 0], box, (ridges[b], rule)) for box in boxes)
+        images.append([fit for fit in fits if fit is not None])
+    return images
+
+
+def _ridges(m: Tensor, known: Tensor, rule: PatchRule) -> Tensor:
+    """(B, C) float64, per pixel; not a part of the graph."""
+    w, values = known.double(), m.detach().double()
+    ridge = torch.tensor(rule.ridge, dtype=torch.float64, device=m.device).expand(m.shape[:2])
+    return ridge * mean(centred(values, w) ** 2, w) if rule.relative else ridge
 
 
 def _inside(patches: Tensor, rows: int, columns: int) -> bool:
@@ -144,8 +154,11 @@ def _inside(patches: Tensor, rows: int, columns: int) -> bool:
     return bool((low >= 0).all() and (high > low).all() and (high <= torch.tensor([rows, columns])).all())
 
 
-def _fit(f: Tensor, m: Tensor, known: Tensor, seen: Tensor, box: tuple[int, ...], rule: PatchRule) -> _Fit | None:
+def _fit(
+    f: Tensor, m: Tensor, known: Tensor, seen: Tensor, box: tuple[int, ...], how: tuple[Tensor, PatchRule]
+) -> _Fit | None:
     """Regress one patch; None where it knows too little. All in float64, centred first."""
+    ridges, rule = how
     rows, columns = slice(box[0], box[1]), slice(box[2], box[3])
     block = (rows, columns)
     inside = known[block].flatten()
@@ -156,7 +169,7 @@ def _fit(f: Tensor, m: Tensor, known: Tensor, seen: Tensor, box: tuple[int, ...]
     u = f[block].flatten()[inside].double()
     a = m[:, rows, columns].flatten(1)[:, inside].double().T
     u, a = u - u.mean(), a - a.mean(0)
-    ridge = n * u.new_tensor(rule.ridge).expand(a.shape[1])
+    ridge = n * ridges
     with torch.no_grad():  # where SSR is least its derivative by theta is zero: held, the gradient is exact
         inverse = torch.linalg.pinv(a.T @ a + torch.diag(ridge), hermitian=True)
         theta = inverse @ (a.T @ u)
@@ -196,3 +209,22 @@ def _push(fits: list[_Fit], d_moving: Tensor) -> Tensor:
         along = fit.inverse @ (fit.a.T @ d)
         parts.append(fit.weight**0.5 * torch.cat([fit.a @ along - d, fit.ridge.sqrt()[:, None] * along]))
     return torch.cat(parts)
+
+
+def tiles(height: int, width: int, size: int) -> Tensor:
+    """Patches (K, 4) of at most size x size pixels that cover an image, each pixel once."""
+    rows, columns = (range(0, length, size) for length in (height, width))
+    return torch.tensor([[r, min(r + size, height), c, min(c + size, width)] for r in rows for c in columns])
+
+
+class TiledResidual:
+    """`LocalResidual` over tiles of the image, whatever its size."""
+
+    def __init__(self, size: int, rule: PatchRule | None = None) -> None:
+        check_range("size", size, 3, 100_000)
+        self.size, self.rule = size, rule
+
+    def __call__(self, fixed: Tensor, moving: Tensor, mask: Tensor) -> Linearised:
+        """Linearise at fixed (B, 1, h, w), moving (B, C, h, w)."""
+        patches = tiles(fixed.shape[-2], fixed.shape[-1], self.size)
+        return LocalResidual(patches, self.rule)(fixed, moving, mask)

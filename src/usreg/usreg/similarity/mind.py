@@ -8,6 +8,7 @@ self-similarities", MICCAI 2013 (SSC).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
@@ -68,18 +69,19 @@ def descriptors(
 
     Returns:
         (B, C * K, [d,] h, w) in [0, 1] with K = 4 (planes), 6 (MIND, volumes) or 12 (SSC, volumes); where all of them
-        are known, (B, 1, [d,] h, w).
+        are known, (B, 1, [d,] h, w): not where a neighbour's whole patch lies outside.
     """
     x, _, weight = checked(x, x, mask)
     found, known, _ = _descriptors(centred(x, weight), weight, kind, config or MindConfig())
     return found.flatten(1, 2), known
 
 
-def pairs(kind: Kind, axes: int) -> list[tuple[Offset, Offset]]:
-    """Unit offsets of the two patches of each comparison."""
-    neighbours = [unit(axes, axis, step) for axis in range(axes) for step in (-1, 1)]
+def pairs(kind: Kind, shape: Sequence[int]) -> list[tuple[Offset, Offset]]:
+    """Unit offsets of the two patches of each comparison; none along an axis of one pixel, unless there is no other."""
+    axes = [axis for axis, size in enumerate(shape) if size > 1] or list(range(len(shape)))
+    neighbours = [unit(len(shape), axis, step) for axis in axes for step in (-1, 1)]
     if kind == "mind":
-        return [((0,) * axes, neighbour) for neighbour in neighbours]
+        return [((0,) * len(shape), neighbour) for neighbour in neighbours]
     return [(s, t) for s, t in combinations(neighbours, 2) if any(p + q for p, q in zip(s, t, strict=True))]
 
 
@@ -110,7 +112,7 @@ def _descriptors(x: Tensor, weight: Tensor, kind: Kind, config: MindConfig) -> t
 def _patch_distances(x: Tensor, weight: Tensor, kind: Kind, config: MindConfig) -> tuple[Tensor, Tensor]:
     """Mean squared difference over what both patches know, (B, C, K, ...), and where all K are known."""
     seen, found, known = (weight > 0).to(x.dtype), [], weight > 0
-    for offsets in pairs(kind, x.dim() - 2):
+    for offsets in pairs(kind, x.shape[2:]):
         s, t = (tuple(config.dilation * k for k in offset) for offset in offsets)
         both = shifted(seen, s) * shifted(seen, t)
         square = both * (shifted(x, s) - shifted(x, t)) ** 2
