@@ -12,7 +12,9 @@ from usreg.data.types import Problem
 from usreg.errors import ConfigError, GeometryError, NoOverlapError, ShapeError
 from usreg.geometry import se3
 from usreg.geometry.plane import PlaneGeometry, PlaneGrid
-from usreg.registration.itk import Itk, ItkConfig, from_euler, to_euler
+from usreg.registration.itk import Itk, from_euler, to_euler
+from usreg.registration.itk_method import CHOICES, ItkConfig, preset
+from usreg.systems import build
 
 QUICK = ItkConfig(iterations=40, shrink=(3,), smoothing_mm=(2.0,))
 
@@ -41,6 +43,35 @@ def test_finds_a_frame(bench) -> None:  # type: ignore[no-untyped-def]
     # the shear that was dropped bends the image by up to half a millimetre
     assert bench.tre_mm(start, tracked) > 1.5 and bench.tre_mm(found, tracked) < 0.6
     assert found.score > 0.8 and found.covariance.trace() > 0.0
+
+
+@pytest.mark.parametrize("metric", CHOICES["metric"])
+@pytest.mark.parametrize("optimizer", CHOICES["optimizer"])
+def test_every_metric_with_every_optimizer(bench, metric, optimizer, capfd) -> None:  # type: ignore[no-untyped-def]
+    tracked = straight(bench.frame(noise=5.0))
+    start = bench.start(tracked, (1.5, -1.0, 1.0), (1.0, -1.0, 1.5))
+    found = Itk(replace(QUICK, metric=metric, optimizer=optimizer, iterations=12))(
+        bench.problem((tracked,), start), start
+    )
+    assert bench.tre_mm(found, tracked) < 0.7 * bench.tre_mm(start, tracked)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_presets_are_named_and_changed_by_options() -> None:
+    published = preset("deep_s2v")
+    assert (published.metric, published.optimizer, published.sampling) == ("correlation", "regular_step", 1.0)
+    assert len(published.shrink) == 1
+    with pytest.raises(ConfigError, match="preset 'x'"):
+        preset("x")
+    for wrong in ({"metric": "ssd"}, {"optimizer": "adam"}, {"bins": 1}):
+        with pytest.raises(ConfigError):
+            ItkConfig(**wrong)
+
+    def made(options: dict[str, object], modality: str = "") -> ItkConfig:
+        return build("itk", options, modality).stages[0].config  # type: ignore[attr-defined]
+
+    assert made({}) == ItkConfig() and made({}, "CT").metric == "mattes"
+    assert made({"preset": "deep_s2v", "iterations": 7}, "CT") == replace(published, iterations=7)
 
 
 def test_random_sampling_repeats(bench) -> None:  # type: ignore[no-untyped-def]

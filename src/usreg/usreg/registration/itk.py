@@ -1,62 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The baseline: SimpleITK's registration of one frame, taken as an image of one slice, in the volume."""
+"""The baseline: SimpleITK's registration of one frame, taken as an image of one slice, in the volume.
+
+Of one frame: ITK registers two images, and a sweep is not one. Several frames are refused rather than averaged.
+"""
 
 from __future__ import annotations
-
-from dataclasses import dataclass, field
 
 import numpy as np
 import SimpleITK as sitk
 import torch
 from torch import Tensor
 
-from ..config import check_range
 from ..data.types import Estimate, Frame, Problem, Volume
-from ..errors import ConfigError, GeometryError, NoOverlapError, ShapeError
+from ..errors import GeometryError, NoOverlapError, ShapeError
 from ..geometry import se3
+from .itk_method import ItkConfig, Pair, run_level
 from .pyramid import VolumeLevel, frame_level, volume_level
-from .refine import Refine, RefineConfig
+from .refine import Refine
 
 SHEAR_LIMIT = 1e-4  # of the row spacing: a calibration's rounding passes, 0.02 mm over the image
-
-
-@dataclass(frozen=True)
-class ItkConfig:
-    """Correlation, multi-resolution, regular-step gradient descent with physical-shift scales.
-
-    Args:
-        sampling: share of the frame's pixels; below 1 they are drawn at random once per level.
-        shrink, smoothing_mm: per level, coarse to fine. Both images are smoothed outside ITK, because ITK's pyramid
-            refuses images of one slice and smears what is unknown into what is known; for the volume it is done once.
-        step_mm, min_step_mm: first and last length of a step (physical-shift scales: in shifts of about 1 mm).
-        seed: of the random sampling (0 would be the clock).
-        judge: score, covariance and gate of the result are those of the own refinement, so that both can be compared.
-    """
-
-    sampling: float = 1.0
-    iterations: int = 200
-    shrink: tuple[int, ...] = (4, 2, 1)
-    smoothing_mm: tuple[float, ...] = (4.0, 2.0, 0.4)
-    step_mm: float = 2.0
-    min_step_mm: float = 1e-3
-    gradient_tolerance: float = 1e-6
-    seed: int = 1
-    judge: RefineConfig = field(default_factory=RefineConfig)
-
-    def __post_init__(self) -> None:
-        check_range("sampling", self.sampling, 1e-4, 1.0)
-        check_range("iterations", self.iterations, 1, 100_000)
-        check_range("seed", self.seed, 1, 2**31 - 1)
-        if not self.shrink or len(self.shrink) != len(self.smoothing_mm) or min(self.shrink) < 1:
-            raise ConfigError(f"'shrink' and 'smoothing_mm' need the same number of levels, got {self}")
-
-
-@dataclass(frozen=True, eq=False)
-class _Pair:
-    """An image and where it is known, uint8."""
-
-    image: sitk.Image
-    mask: sitk.Image
 
 
 class Itk:
@@ -65,14 +27,14 @@ class Itk:
     def __init__(self, config: ItkConfig | None = None) -> None:
         self.config = config or ItkConfig()
         self._judge = Refine(self.config.judge)
-        self._moving: tuple[Volume, list[_Pair]] | None = None
+        self._moving: tuple[Volume, list[Pair]] | None = None
 
     def prepare(self, volume: Volume) -> None:
         """Smooth and convert the volume and its mask (kept for this volume object)."""
         self._judge.prepare(volume)
         self._levels(volume)
 
-    def _levels(self, volume: Volume) -> list[_Pair]:
+    def _levels(self, volume: Volume) -> list[Pair]:
         if self._moving is None or self._moving[0] is not volume:
             channel = self.config.judge.channel
             levels = [volume_level(volume, s, channel) for s in self.config.smoothing_mm]
@@ -102,29 +64,7 @@ class Itk:
         return self._judge.judge(problem, tracked.world_T_image @ se3.inverse(from_euler(transform)))
 
 
-def run_level(fixed: _Pair, moving: _Pair, transform: sitk.Euler3DTransform, config: ItkConfig) -> None:
-    """One level of ITK's registration; the transform is changed in place."""
-    method = sitk.ImageRegistrationMethod()
-    method.SetMetricAsCorrelation()
-    method.SetMetricFixedMask(fixed.mask)
-    method.SetMetricMovingMask(moving.mask)
-    if config.sampling < 1.0:
-        method.SetMetricSamplingStrategy(method.RANDOM)
-        method.SetMetricSamplingPercentage(config.sampling, config.seed)
-    method.SetInterpolator(sitk.sitkLinear)
-    method.SetOptimizerAsRegularStepGradientDescent(
-        config.step_mm, config.min_step_mm, config.iterations, gradientMagnitudeTolerance=config.gradient_tolerance
-    )
-    method.SetOptimizerScalesFromPhysicalShift()
-    method.SetInitialTransform(transform, inPlace=True)
-    try:
-        method.Execute(fixed.image, moving.image)
-    except RuntimeError as error:
-        cause = str(error).strip().splitlines()[-1]
-        raise NoOverlapError(f"ITK found no valid samples: do the frame and the volume overlap? ({cause})") from error
-
-
-def moving_pair(level: VolumeLevel, volume: Volume) -> _Pair:
+def moving_pair(level: VolumeLevel, volume: Volume) -> Pair:
     """A smoothed volume as float32 (unknown voxels zero) and its mask."""
     known = torch.isfinite(level.data)
     ct_T_index = torch.linalg.inv(level.index_T_ct)
@@ -135,10 +75,10 @@ def moving_pair(level: VolumeLevel, volume: Volume) -> _Pair:
         each.SetSpacing(spacing)
         each.SetOrigin(volume.grid.origin_mm)
         each.SetDirection(volume.grid.direction)
-    return _Pair(image, mask)
+    return Pair(image, mask)
 
 
-def fixed_pair(frame: Frame, shrink: int, sigma_mm: float) -> _Pair:
+def fixed_pair(frame: Frame, shrink: int, sigma_mm: float) -> Pair:
     """A smoothed and thinned frame as a 3D image (w, h, 1) in its own image frame, and its sector.
 
     Raises:
@@ -154,7 +94,7 @@ def fixed_pair(frame: Frame, shrink: int, sigma_mm: float) -> _Pair:
     images = [sitk.GetImageFromArray(array[None]) for array in (value, known)]
     for image in images:
         image.SetSpacing((*level.spacing_mm, 1.0))
-    return _Pair(*images)
+    return Pair(*images)
 
 
 def to_euler(ct_T_image: Tensor, centre_mm: Tensor) -> sitk.Euler3DTransform:
