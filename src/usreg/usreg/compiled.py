@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 import numba
 
+from .errors import ConfigError
+
 F = TypeVar("F", bound=Callable[..., Any])
 _log = logging.getLogger(__name__)
 
@@ -18,7 +20,15 @@ def njit(**options: Any) -> Callable[[F], F]:
 
     numba keeps its cache beside the package or, where that is read-only, in the user's cache folder; NUMBA_CACHE_DIR
     names another. Where none can be written the kernel is compiled at every start instead of failing at import.
+
+    Raises:
+        ConfigError: parallel=True. numba's threads abort the process when two threads enter their simplest layer at
+            once, and spin in the others; `workers` shares out work instead.
     """
+    if options.get("parallel"):
+        raise ConfigError(
+            "kernels do not use numba's threads (parallel=True): share the work out with workers.run_ranges"
+        )
 
     def decorate(function: F) -> F:
         try:
