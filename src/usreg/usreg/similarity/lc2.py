@@ -16,7 +16,7 @@ from torch import Tensor
 from ..config import check_range
 from ..errors import ConfigError
 from .checked import centred, checked, mean, power, ratio, spread, total
-from .windows import FLAT, window_sums, window_variance
+from .windows import FLAT, window_counts, window_sums, window_variance
 
 LEAST = 4  # known pixels of a window: one more than it has unknowns
 
@@ -74,15 +74,13 @@ def _channels(m: Tensor, w: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
 def _explained(u: Tensor, m: Tensor, w: Tensor, ridges: Tensor, radius: int) -> Tensor:
     """Explained share (B,) at one radius: sum of c' (M + ridge)^-1 c over sum of SST."""
     p, q = m[:, :1], m[:, 1:]
-    known = (w > 0).to(w.dtype)
-    n, size = window_sums(torch.cat([w, known], 1), radius).split(1, 1)
+    n, size = window_counts(w, radius)
     u, sst, flat = window_variance(u, w, n, radius)
     sums = window_sums(w * torch.cat([u, p, q, p * p, q * q, p * q, u * p, u * q], 1), radius)
     su, sp, sq, pp, qq, pq, up, uq = sums.split(1, 1)
-    safe = torch.where(size > 0.5, n, torch.ones_like(n))  # sums over nothing are rounding: never divide by them
     ridge_p, ridge_q = (spread(r, u) for r in ridges.split(1, 1))
-    pp, qq, pq = pp - sp * sp / safe + n * ridge_p, qq - sq * sq / safe + n * ridge_q, pq - sp * sq / safe
-    up, uq = up - su * sp / safe, uq - su * sq / safe
+    pp, qq, pq = pp - sp * sp / n + n * ridge_p, qq - sq * sq / n + n * ridge_q, pq - sp * sq / n
+    up, uq = up - su * sp / n, uq - su * sq / n
     fits = (w > 0) & (size >= LEAST) & ~flat
     explained = ratio(qq * up * up - 2.0 * pq * up * uq + pp * uq * uq, pp * qq - pq * pq, fits)
     whole = total(torch.where(fits, w * sst, torch.zeros_like(sst)))

@@ -6,7 +6,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -15,7 +14,8 @@ from ..config import check_range
 from ..errors import ConfigError, NoOverlapError
 from . import lncc_kernel
 from .checked import EMPTY, check_shapes, checked, ratio, total
-from .windows import window_sums, window_variance
+from .running import Run, each
+from .windows import window_counts, window_sums, window_variance
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,10 @@ def lncc_torch(a: Tensor, b: Tensor, weight: Tensor, config: LnccConfig) -> Tens
     """LNCC (B,) float64 of checked images, plane or not, on any device: the reference of the compiled one."""
     radius = config.window // 2
     w = weight.double()
-    count = window_sums(w, radius)
+    count, _ = window_counts(w, radius)
     (fixed, var_a, flat_a), (moving, var_b, flat_b) = (window_variance(x.double(), w, count, radius) for x in (a, b))
     cross = window_sums(w * fixed * moving, radius)
-    covariance = cross - window_sums(w * fixed, radius) * window_sums(w * moving, radius) / count.clamp_min(1e-300)
+    covariance = cross - window_sums(w * fixed, radius) * window_sums(w * moving, radius) / count
     sharp = ~(flat_a | flat_b)
     safe = torch.where(sharp, var_a * var_b, torch.ones_like(var_a))
     local = ratio(covariance, safe.sqrt(), sharp)
@@ -83,10 +83,14 @@ class _Compiled(torch.autograd.Function):
         values = torch.empty(a.shape[:2], dtype=torch.float64)
         gradients = [torch.empty_like(fixed) if wanted else None for wanted in ctx.needs_input_grad[:2]]
         rule = config.window // 2, config.squared
-        for k, c in np.ndindex(*a.shape[:2]):
-            into = [None if g is None else g[k, c].numpy() for g in gradients]
+
+        def one(job: int, run: Run) -> None:
+            k, c = divmod(job, a.shape[1])
+            by_a, by_b = (None if g is None else g[k, c].numpy() for g in gradients)
             images = fixed[k, c].numpy(), moving[k, c].numpy(), weight[k, 0]
-            values[k, c] = lncc_kernel.value_and_gradients(*images, rule, *into)
+            values[k, c] = lncc_kernel.value_and_gradients(*images, rule, by_a, by_b, run)
+
+        each(one, values.numel())
         if bool(values.isnan().any()):
             raise NoOverlapError(EMPTY)
         scale = 1.0 / a.shape[1]

@@ -7,39 +7,25 @@ change in the last bit. The slow reference is `lncc.lncc_torch`.
 
 from __future__ import annotations
 
-import threading
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..compiled import njit
-from ..workers import run_ranges
+from .running import SAFE, Run, field_sums, moments, scratch
 from .windows import FLAT, LOST
 
 Array = npt.NDArray[Any]
-LEAST_PIXELS = 16384  # per thread
-SAFE = {"contract"}
 
 
-class _Scratch(threading.local):
-    """Planes of work, kept per thread: fresh memory for every call costs more than the sums."""
-
-    def __init__(self) -> None:
-        self.planes: Array = np.empty((14, 0, 0))
-
-    def get(self, height: int, width: int) -> Array:
-        """(14, h, w) float64, holding anything."""
-        if self.planes.shape[1:] != (height, width):
-            self.planes = np.empty((14, height, width))
-        return self.planes
-
-
-_scratch = _Scratch()
+MOMENTS = ((0, -1, -1), (0, 1, -1), (0, 2, -1), (0, 1, 1), (0, 2, 2), (0, 1, 2))  # of planes weight, a, b
+FIELDS = ((0, 3, 4), (0, 1, 2))  # what the derivatives by a, and by b, are sums of: see `correlate_along`
 
 
 def value_and_gradients(
-    a: Array, b: Array, mask: Array, rule: tuple[int, bool], out_a: Array | None, out_b: Array | None
+    a: Array, b: Array, mask: Array, rule: tuple[int, bool], out_a: Array | None, out_b: Array | None, run: Run
 ) -> float:
     """LNCC of one image, NaN where no pixel has weight; its derivatives by `a` and `b` where there is room for them.
 
@@ -48,29 +34,21 @@ def value_and_gradients(
         mask: (h, w), bool or weights.
         rule: radius of the window; squared or not.
         out_a, out_b: (h, w) to fill, or None.
+        run: over columns or rows.
     """
     radius, squared = rule
-    height, width = a.shape
-    columns, rows = max(1, LEAST_PIXELS // height), max(1, LEAST_PIXELS // width)
-    planes = _scratch.get(height, width)
-    weight, fixed, moving, down, fields = planes[0], planes[1], planes[2], planes[3:9], planes[9:14]
-    levels, parts, wanted = np.empty((2, 3)), np.empty((height, 2)), (out_a is not None, out_b is not None)
+    planes, down, fields = scratch(3, 6, 5, a.shape)
+    levels, parts, wanted = np.empty((2, 3)), np.empty((len(a), 2)), (out_a is not None, out_b is not None)
     if not prepare(a, b, mask, planes, levels):
-        return np.nan
-    run_ranges(lambda first, last: moments_down(weight, fixed, moving, radius, first, last, down), width, columns)
+        return float("nan")
+    moments(planes, MOMENTS, radius, down, run)
     settings = (radius, squared, *wanted)
-    run_ranges(lambda i, k: correlate_along(down, weight, levels, settings, i, k, fields, parts), height, rows)
+    run(lambda i, k: correlate_along(down, planes, levels, settings, i, k, fields, parts), *a.shape)
     value, whole = parts.sum(0)
-    if any(wanted):
-        run_ranges(lambda first, last: fields_down(fields, radius, wanted, first, last, down), width, columns)
-    for derivative, out in enumerate((out_a, out_b)):
+    field_sums(fields, sorted({f for of in (0, 1) if wanted[of] for f in FIELDS[of]}), radius, down, run)
+    for of, out in enumerate((out_a, out_b)):
         if out is not None:
-            own, other = (moving, fixed) if derivative else (fixed, moving)
-
-            def along(i: int, k: int, x: Array = own, y: Array = other, of: int = derivative, out: Array = out) -> None:
-                gradient_along(down, weight, x, y, (radius, of, 1.0 / whole), i, k, out)
-
-            run_ranges(along, height, rows)
+            run(partial(gradient_along, down, planes, (radius, of, 1.0 / whole), out), *a.shape)
     return float(value / whole)
 
 
@@ -105,42 +83,8 @@ def prepare(a: Any, b: Any, mask: Any, planes: Any, levels: Any) -> bool:
 
 
 @njit(fastmath=SAFE)
-def _add(total: Any, x: Any, y: Any, z: Any, sign: Any) -> None:
-    """total += sign x y z."""
-    for c in range(len(total)):
-        total[c] += sign * (x[c] * y[c] * z[c])
-
-
-@njit(fastmath=SAFE)
-def _add_row(total: Any, w: Any, a: Any, b: Any, one: Any, sign: Any) -> None:
-    _add(total[0], w, one, one, sign)
-    _add(total[1], w, a, one, sign)
-    _add(total[2], w, b, one, sign)
-    _add(total[3], w, a, a, sign)
-    _add(total[4], w, b, b, sign)
-    _add(total[5], w, a, b, sign)
-
-
-@njit(fastmath=SAFE)
-def moments_down(weight: Any, a: Any, b: Any, radius: int, first: int, last: int, out: Any) -> None:
-    """Sums of w, wa, wb, waa, wbb, wab over 2 radius + 1 rows, for columns [first, last): out (6, h, w)."""
-    height = len(a)
-    total, one = np.zeros((6, last - first)), np.ones(last - first)
-    for i in range(min(radius, height)):
-        _add_row(total, weight[i, first:last], a[i, first:last], b[i, first:last], one, 1.0)
-    for i in range(height):
-        k = i + radius
-        if k < height:
-            _add_row(total, weight[k, first:last], a[k, first:last], b[k, first:last], one, 1.0)
-        k = i - radius - 1
-        if k >= 0:
-            _add_row(total, weight[k, first:last], a[k, first:last], b[k, first:last], one, -1.0)
-        out[:, i, first:last] = total
-
-
-@njit(fastmath=SAFE)
 def correlate_along(
-    down: Any, weight: Any, levels: Any, settings: Any, first: int, last: int, fields: Any, parts: Any
+    down: Any, planes: Any, levels: Any, settings: Any, first: int, last: int, fields: Any, parts: Any
 ) -> None:
     """Finish the sums along rows [first, last) and correlate.
 
@@ -149,7 +93,7 @@ def correlate_along(
     derivatives are window sums of. parts (h, 2): sum of count times r, and of count, of each row.
     """
     radius, squared, by_a, by_b = settings
-    level_a, level_b = levels[0], levels[1]
+    level_a, level_b, weight = levels[0], levels[1], planes[0]
     width = weight.shape[1]
     for i in range(first, last):
         n, sa, sb, saa, sbb, sab = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
@@ -198,28 +142,10 @@ def correlate_along(
 
 
 @njit(fastmath=SAFE)
-def fields_down(fields: Any, radius: int, wanted: Any, first: int, last: int, out: Any) -> None:
-    """Sums of the fields over 2 radius + 1 rows, for columns [first, last)."""
-    height = fields.shape[1]
-    total = np.empty(last - first)
-    for f in range(5):
-        if (f in (1, 2) and not wanted[1]) or (f in (3, 4) and not wanted[0]):
-            continue
-        total[:] = 0.0
-        for i in range(min(radius, height)):
-            total += fields[f, i, first:last]
-        for i in range(height):
-            if i + radius < height:
-                total += fields[f, i + radius, first:last]
-            if i > radius:
-                total -= fields[f, i - radius - 1, first:last]
-            out[f, i, first:last] = total
-
-
-@njit(fastmath=SAFE)
-def gradient_along(down: Any, weight: Any, x: Any, y: Any, settings: Any, first: int, last: int, out: Any) -> None:
+def gradient_along(down: Any, planes: Any, settings: Any, out: Any, first: int, last: int) -> None:
     """Finish the sums along rows [first, last): derivative by x, w (y P - x Q_x + T_x), into out (h, w)."""
     radius, of, scale = settings
+    weight, x, y = planes[0], planes[1 + of], planes[2 - of]
     width, q_plane, t_plane = weight.shape[1], 3 - 2 * of, 4 - 2 * of
     for i in range(first, last):
         p, q, t = 0.0, 0.0, 0.0

@@ -39,14 +39,23 @@ def window_sums(x: Tensor, radius: int, compiled: bool | None = None) -> Tensor:
     return _WindowSums.apply(x, radius, compiled)
 
 
+def window_counts(w: Tensor, radius: int) -> tuple[Tensor, Tensor]:
+    """Sum of weights (B, 1, ...) in every window, and how many pixels are known.
+
+    Where none is known the sum is 1: what running sums leave there is rounding, never to be divided by.
+    """
+    count, size = window_sums(torch.cat([w, (w > 0).to(w.dtype)], 1), radius).split(1, 1)
+    return torch.where(size > 0.5, count, torch.ones_like(count)), size
+
+
 def window_variance(x: Tensor, w: Tensor, count: Tensor, radius: int) -> tuple[Tensor, Tensor, Tensor]:
     """Image less its mean, its sum of squares about each window's mean, and where that is only rounding.
 
-    Args: x, w: float64 image (B, C, ...) and weights (B, 1, ...); count: window sums of the weights.
+    Args: x, w: float64 image (B, C, ...) and weights (B, 1, ...); count: see `window_counts`.
     """
     less = centred(x, w)
     square, first = window_sums(w * less * less, radius), window_sums(w * less, radius)
-    variance = square - first * first / count.clamp_min(1e-300)
+    variance = square - first * first / count
     level = spread(mean(x, w), x).detach()
     power = (square + level * (2.0 * first + level * count)).detach()
     lost = LOST * spread(total(w * less * less), x).detach() + 1e-300
