@@ -19,6 +19,7 @@ from ..geometry import se3
 from ..workers import run_ranges
 from .levenberg import LevenbergConfig
 from .local_kernel import climb_local, tile_gradients
+from .matching import Prior
 from .maximise import Climbed
 from .noise import Noise
 from .normal import Normal, View
@@ -109,9 +110,9 @@ class LocalMatcher:
 
     def climb(
         self, level: VolumeLevel, views: list[View], starts: Tensor, radius_mm: float, min_overlap: float,
-        config: LevenbergConfig, prior: tuple[Tensor, Tensor] | None = None,
+        config: LevenbergConfig, prior: Prior | None = None,
     ) -> Climbed:  # fmt: skip
-        """See `Matcher`; `prior` = pose (4, 4) and information (6, 6) about it, in units of the score."""
+        """See `Matcher`."""
         c = config
         stop = (float(c.iterations), c.tolerance_mm, radius_mm, min_overlap)
         settings = np.array([*stop, c.damping, c.ease, c.brake, c.damping_limit, 1.0])
@@ -144,13 +145,13 @@ class LocalMatcher:
 
     def _run(
         self, level: VolumeLevel, views: list[View], starts: Tensor, settings: Array,
-        prior: tuple[Tensor, Tensor] | None = None,
+        prior: Prior | None = None,
     ) -> Climbed:  # fmt: skip
         poses, count = starts.detach().clone().contiguous(), len(starts)
         scores, gradients, matrices = np.zeros((count, 3)), np.zeros((count, 6)), np.zeros((count, 6, 6))
         scene, rule = self._scene(level, views, 0.0), self._rule(level)
-        centre, information = (starts[0], torch.zeros(6, 6, dtype=torch.float64)) if prior is None else prior
-        about = (centre.contiguous().numpy(), information.contiguous().numpy())
+        known = prior or Prior(starts[0], torch.zeros(6, 6, dtype=torch.float64))
+        about = (known.ct_T_ref.contiguous().numpy(), known.information.contiguous().numpy())
 
         def work(first: int, last: int) -> None:
             climb_local(scene, rule, settings, about, first, last, poses.numpy(), scores, gradients, matrices)

@@ -3,16 +3,37 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from ..data.types import Volume
+from ..geometry import rotation, se3
 from .levenberg import LevenbergConfig
 from .maximise import Climbed
 from .noise import Noise
 from .normal import Normal, View
 from .pyramid import VolumeLevel
+
+
+@dataclass(frozen=True, eq=False)
+class Prior:
+    """What was known of the pose before the images: it takes half of twist' information twist off the score.
+
+    Args:
+        ct_T_ref: (4, 4) from which the twist (v, w) leads, in its own axes. information: (6, 6), in units of the score.
+    """
+
+    ct_T_ref: Tensor
+    information: Tensor
+
+    def cost(self, ct_T_ref: Tensor) -> Tensor:
+        """What it takes off the scores of poses (B, 4, 4)."""
+        step = se3.inverse(self.ct_T_ref) @ ct_T_ref
+        twist = torch.cat([step[:, :3, 3], rotation.log(step[:, :3, :3])], -1)
+        return 0.5 * torch.einsum("bi,ij,bj->b", twist, self.information, twist)
 
 
 class Matcher(Protocol):
@@ -34,8 +55,13 @@ class Matcher(Protocol):
         radius_mm: float,
         min_overlap: float,
         config: LevenbergConfig,
+        prior: Prior | None = None,
     ) -> Climbed:
-        """Poses that no step improves any more; never worse than their starts, never NaN."""
+        """Poses that no step improves any more; never worse than their starts, never NaN.
+
+        Raises:
+            ConfigError: a prior is given and the matcher has no way to use it.
+        """
         ...
 
     def compare(self, level: VolumeLevel, views: list[View], ct_T_ref: Tensor) -> Tensor:

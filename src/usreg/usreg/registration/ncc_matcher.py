@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from ..data.types import Volume
+from ..errors import ConfigError
 from .kernel import common_ncc
 from .levenberg import LevenbergConfig
+from .matching import Prior
 from .maximise import Climbed, climb_compiled, evaluate
 from .noise import Noise, frame_noise
 from .normal import Normal, View, plane_matrices
@@ -29,9 +31,11 @@ class NccMatcher:
 
     def climb(
         self, level: VolumeLevel, views: list[View], starts: Tensor, radius_mm: float, min_overlap: float,
-        config: LevenbergConfig,
+        config: LevenbergConfig, prior: Prior | None = None,
     ) -> Climbed:  # fmt: skip
-        """See `Matcher`."""
+        """See `Matcher`; it has no prior."""
+        if prior is not None:
+            raise ConfigError("'prior' goes with the similarities lncc and lc2 and the optimizer lm, not with ncc")
         return climb_compiled(level, views, starts, radius_mm, min_overlap, config)
 
     def compare(self, level: VolumeLevel, views: list[View], ct_T_ref: Tensor) -> Tensor:

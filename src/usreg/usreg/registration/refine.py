@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -22,6 +23,7 @@ from .gate import GateConfig, refusal
 from .levenberg import LevenbergConfig
 from .local import LocalConfig
 from .matchers import build_matcher
+from .matching import Prior
 from .maximise import Climbed
 from .pyramid import VolumeLevel
 from .region import within
@@ -56,6 +58,9 @@ class RefineConfig:
         min_overlap: share of the sector's samples that must lie inside known voxels to begin at all.
         contrast_mm: standard deviation of the window within which brightness and contrast of frames and volume are made
             alike before they are compared; 0: they are compared as they are.
+        prior: what one squared standard deviation of the start's covariance, for each frame, costs of the score, twice;
+            0: the start is where the search begins and no more. prior_floor_mm, prior_floor_deg: least standard
+            deviation, so that a filter that is too sure of itself cannot hold a pose that the image contradicts.
         structures: names of labels of the volume: only voxels within `margin_mm` of them count; none: all voxels do.
     """
 
@@ -71,6 +76,9 @@ class RefineConfig:
     structure_level: int = 1
     channel: int = 0
     min_overlap: float = 0.4
+    prior: float = 0.0
+    prior_floor_mm: float = 2.0
+    prior_floor_deg: float = 2.0
     contrast_mm: float = 0.0
     structures: tuple[str, ...] = ()
     margin_mm: float = 3.0
@@ -83,6 +91,9 @@ class RefineConfig:
             raise ConfigError(f"'levels' must go from coarse to fine, got {self.levels}")
         check_range("structure_level", self.structure_level, 0, len(self.levels) - 1)
         check_range("min_overlap", self.min_overlap, 0.0, 1.0)
+        check_range("prior", self.prior, 0.0, 1e6)
+        check_range("prior_floor_mm", self.prior_floor_mm, 1e-3, 1e3)
+        check_range("prior_floor_deg", self.prior_floor_deg, 1e-3, 180.0)
         check_range("contrast_mm", self.contrast_mm, 0.0, 100.0)
         check_range("margin_mm", self.margin_mm, 0.0, 100.0)
 
@@ -118,6 +129,7 @@ class Refine:
         """
         scene = self._scene(problem)
         start = se3.inverse(estimate.world_T_ct) @ scene.world_T_ref
+        scene = replace(scene, prior=self._prior(estimate, scene, start))
         overlaps = scene.measure(0, start[None]).overlap.item() >= self.config.min_overlap
         first = self._climb(scene, start[None], 0) if overlaps else []
         if first:
@@ -160,7 +172,15 @@ class Refine:
     def _maximise(self, scene: Scene, level: int, starts: Tensor) -> Climbed:
         config, volume, frames = self.config, scene.volumes[level], scene.views[level]
         levenberg = replace(config.levenberg, tolerance_mm=config.levels[level].tolerance_mm)
-        return scene.matcher.climb(volume, frames, starts, scene.radius_mm, config.min_overlap, levenberg)
+        return scene.matcher.climb(volume, frames, starts, scene.radius_mm, config.min_overlap, levenberg, scene.prior)
+
+    def _prior(self, estimate: Estimate, scene: Scene, start: Tensor) -> Prior | None:
+        """The start with its covariance; None where nothing is known of it, or is not to count."""
+        c, covariance = self.config, _in_ref_axes(estimate, scene)
+        if c.prior <= 0 or not bool((covariance.diagonal() > 0).any()):
+            return None
+        floor = [c.prior_floor_mm**2] * 3 + [math.radians(c.prior_floor_deg) ** 2] * 3
+        return Prior(start, c.prior / len(scene.frames) * floored_information(covariance, floor))
 
     def _climb(self, scene: Scene, starts: Tensor, first: int) -> list[_Optimum]:
         """All levels from `first` on, from several starts at once."""
@@ -216,6 +236,13 @@ def warm_up() -> None:
     volume = Volume(voxels, VoxelGrid((24, 24, 24), (1.0, 1.0, 1.0)))
     start = start_estimate(se3.identity(), volume)
     Refine(RefineConfig(spread=SpreadConfig(count=4, climb=2, finish=1)))(Problem((frame,), volume, start), start)
+
+
+def floored_information(covariance: Tensor, floor: list[float]) -> Tensor:
+    """Inverse (6, 6) of a covariance whose principal variances, in units of `floor` (6,), are at least one."""
+    scale = torch.tensor(floor, dtype=torch.float64).rsqrt()
+    values, axes = torch.linalg.eigh(scale[:, None] * covariance * scale)
+    return scale[:, None] * (axes / values.clamp_min(1.0)) @ axes.T * scale
 
 
 def _in_ref_axes(estimate: Estimate, scene: Scene) -> Tensor:

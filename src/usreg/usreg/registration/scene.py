@@ -11,7 +11,7 @@ from torch import Tensor
 from ..data.types import ImageGeometry, TrackedFrame
 from ..geometry import se3
 from ..geometry.sector import SectorGeometry, full_rectangle
-from .matching import Matcher
+from .matching import Matcher, Prior
 from .normal import Normal, View, views, world_T_ref
 from .pyramid import VolumeLevel
 
@@ -24,6 +24,7 @@ class Scene:
         matcher: the similarity. volumes: one for each level; views: for each level one for each frame.
         world_T_ref: reference frame (4, 4), see `normal.world_T_ref`.
         points_ref: (N, 3) points that stand for the images, mm. radius_mm: their rms distance from the origin.
+        prior: what was known of the pose before; it counts in climbs and comparisons.
     """
 
     frames: tuple[TrackedFrame, ...]
@@ -33,6 +34,7 @@ class Scene:
     world_T_ref: Tensor
     points_ref: Tensor
     radius_mm: float
+    prior: Prior | None = None
 
     def measure(self, level: int, ct_T_ref: Tensor) -> Normal:
         """Score and normal equations at poses (B, 4, 4)."""
@@ -40,7 +42,8 @@ class Scene:
 
     def compare(self, level: int, ct_T_ref: Tensor) -> Tensor:
         """Scores (B,) by which poses (B, 4, 4) are ranked."""
-        return self.matcher.compare(self.volumes[level], self.views[level], ct_T_ref)
+        scores = self.matcher.compare(self.volumes[level], self.views[level], ct_T_ref)
+        return scores if self.prior is None else scores - self.prior.cost(ct_T_ref)
 
     def apart_mm(self, pose: Tensor, others: Tensor) -> Tensor:
         """Largest distance (K,), mm, of the images' points between a pose (4, 4) and others (K, 4, 4)."""

@@ -19,6 +19,7 @@ from .curvature import frame_noises
 from .image_objective import ImageObjective, has_contrast
 from .levenberg import LevenbergConfig
 from .local import gradient_magnitude
+from .matching import Prior
 from .maximise import Climbed
 from .noise import Noise
 from .normal import Normal, View
@@ -97,13 +98,15 @@ class TorchMatcher:
 
     def climb(
         self, level: VolumeLevel, views: list[View], starts: Tensor, radius_mm: float, min_overlap: float,
-        config: LevenbergConfig,
+        config: LevenbergConfig, prior: Prior | None = None,
     ) -> Climbed:  # fmt: skip
         """Climb from poses (B, 4, 4); of `config` only the tolerance counts, the budget is the optimiser's own.
 
         Raises:
-            GeometryError: a start holds NaN.
+            GeometryError: a start holds NaN. ConfigError: a prior, for which these optimisers have no place.
         """
+        if prior is not None:
+            raise ConfigError("'prior' goes with the similarities lncc and lc2 and the optimizer lm: set prior to 0")
         own = self.config.optimiser
         terms = own.terms(level.sigma_mm, radius_mm, min_overlap, config.tolerance_mm)
         found = build_optimiser(own)(self.objective(level, views), starts, terms, own.budget(self.clock))
