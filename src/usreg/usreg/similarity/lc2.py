@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from ..config import check_range
-from ..errors import ConfigError
-from .checked import centred, checked, mean, power, ratio, spread, total
+from ..errors import ConfigError, NoOverlapError
+from . import lc2_kernel
+from .checked import EMPTY, centred, check_shapes, checked, mean, power, ratio, spread, total
+from .running import Run, each
 from .windows import FLAT, window_counts, window_sums, window_variance
-
-LEAST = 4  # known pixels of a window: one more than it has unknowns
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,19 @@ def lc2(a: Tensor, b: Tensor, mask: Tensor, radii: Sequence[int] = (3, 5, 7), ri
         ShapeError, NoOverlapError: as every similarity. ConfigError: radii or ridge out of range.
     """
     config = Lc2Config(tuple(radii), ridge)
-    a, b, weight = checked(a, b, mask, (1, 2))
+    if a.device.type == "cpu" and a.dim() == 4 and not a.requires_grad:
+        check_shapes(a, b, mask, (1, 2))
+        return _Compiled.apply(a, b, mask, config)
+    fixed, moving, weight = checked(a, b, mask, (1, 2))
+    return lc2_torch(fixed, moving, weight, config).to(fixed.dtype)
+
+
+def lc2_torch(a: Tensor, b: Tensor, weight: Tensor, config: Lc2Config) -> Tensor:
+    """LC2 (B,) float64 of checked images, plane or not, on any device: the reference of the compiled one."""
     w, u, m = weight.double(), a.double(), b.double()
     ridges, m = _channels(m, w, config.ridge)
     scores = [_explained(u, m, w, ridges, radius) for radius in config.radii]
-    return torch.stack(scores).mean(0).to(a.dtype)
+    return torch.stack(scores).mean(0)
 
 
 def _channels(m: Tensor, w: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
@@ -81,7 +91,35 @@ def _explained(u: Tensor, m: Tensor, w: Tensor, ridges: Tensor, radius: int) -> 
     ridge_p, ridge_q = (spread(r, u) for r in ridges.split(1, 1))
     pp, qq, pq = pp - sp * sp / n + n * ridge_p, qq - sq * sq / n + n * ridge_q, pq - sp * sq / n
     up, uq = up - su * sp / n, uq - su * sq / n
-    fits = (w > 0) & (size >= LEAST) & ~flat
+    fits = (w > 0) & (size > lc2_kernel.LEAST - 0.5) & ~flat
     explained = ratio(qq * up * up - 2.0 * pq * up * uq + pp * uq * uq, pp * qq - pq * pq, fits)
     whole = total(torch.where(fits, w * sst, torch.zeros_like(sst)))
     return ratio(total(w * explained), whole, whole > 0).squeeze(1)
+
+
+class _Compiled(torch.autograd.Function):
+    """Value and, where asked for, the derivative by the moving channels in one go."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, mask: Tensor, config: Lc2Config) -> Tensor:
+        dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
+        fixed, moving = (x.detach().to(dtype).contiguous().numpy() for x in (a, b))
+        weight = mask.to(dtype).contiguous().numpy()
+        values = torch.empty(len(a), dtype=torch.float64)
+        gradient = torch.zeros(b.shape, dtype=dtype) if ctx.needs_input_grad[1] else None
+
+        def one(k: int, run: Run) -> None:
+            into = None if gradient is None else gradient[k].numpy()
+            rule = config.radii, config.ridge
+            values[k] = lc2_kernel.value_and_gradient(fixed[k, 0], moving[k], weight[k, 0], rule, into, run)
+
+        each(one, len(a))
+        if bool(values.isnan().any()):
+            raise NoOverlapError(EMPTY)
+        ctx.gradient = gradient
+        return values.to(dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return None, None if ctx.gradient is None else ctx.gradient * gradient[:, None, None, None], None, None

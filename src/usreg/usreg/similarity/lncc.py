@@ -79,7 +79,7 @@ class _Compiled(torch.autograd.Function):
             mask = torch.where(known, mask, torch.zeros_like(mask))
         dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
         fixed, moving = (x.to(dtype).contiguous() for x in (a, b))
-        weight = (mask if mask.dtype == torch.bool else mask.to(dtype)).contiguous().numpy()
+        weight = mask.to(dtype).contiguous().numpy()
         values = torch.empty(a.shape[:2], dtype=torch.float64)
         gradients = [torch.empty_like(fixed) if wanted else None for wanted in ctx.needs_input_grad[:2]]
         rule = config.window // 2, config.squared
