@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from usreg.simulation.body import Body, Tube
+from usreg.simulation.body import Body, BodyConfig, Tube, make_body
 from usreg.simulation.body.shapes import Field, Lattice, ellipsoid
 from usreg.simulation.body.tree import Tree, grow, segment_distance, territories
 
@@ -147,3 +147,9 @@ def test_vessels_lie_in_the_liver(coarse_body: Bodies) -> None:
     i, j, k = np.rint(stops @ affine[:3, :3].T + affine[:3, 3]).astype(int).T
     parts = ("liver", "hepatic_vein", "portal_vein", "lesion_hypoechoic", "lesion_hyperechoic", "lesion_cyst")
     assert b.inside(*parts, "inferior_vena_cava").numpy()[k, j, i].mean() > 0.99
+
+
+def test_a_portal_vein_that_the_hepatic_veins_crowd_gets_its_tree_all_the_same() -> None:
+    """In this body no branch finds room beside a first segment of the usual length."""
+    body = make_body(1016, BodyConfig(spacing_mm=6.0, terminals=20))
+    assert len(tubes(body, "portal_vein")) > 100 and len(tubes(body, "hepatic_vein")) > 100

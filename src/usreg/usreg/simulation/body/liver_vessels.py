@@ -17,6 +17,7 @@ from .tree import Tree, closer, grow
 BEND_MM, BEND_SCALE_MM = 2.0, 26.0
 PIECE_MM = 6.0
 GAP_MM = 1.5  # tissue between the trees
+SHORTER_MM, LEAST_SHARE = (26.0, 20.0, 14.0), 0.1  # of the portal tree, whose end branches would be fewer than that
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,9 +46,12 @@ def grow_liver_vessels(frame: Frame, liver: Field, great: GreatVessels, terminal
     roots, radius = _hepatic_roots(frame, great, liver)
     taken = np.column_stack([roots.reshape(-1, 6), np.full((len(roots), 2), 0.8 * radius)])
     main = float(great.portal[-1, 3]) * 0.97
-    portal = grow(
-        _portal_roots(great, liver), main, room, points[:half], terminals, np.vstack([taken, tubes_along(great.cava)])
-    )
+    around = np.vstack([taken, tubes_along(great.cava)])
+    portal = grow(_portal_roots(great, liver), main, room, points[:half], terminals, around)
+    for length in SHORTER_MM:  # where the hepatic veins leave no room beside the first segment
+        if portal.flow.max() >= LEAST_SHARE * terminals:
+            break
+        portal = grow(_portal_roots(great, liver, length), main, room, points[:half], terminals, around)
     hepatic = grow(
         roots, radius, room, points[half:], terminals, np.vstack([portal.tubes(), tubes_along(great.portal)])
     )
@@ -72,10 +76,10 @@ def _half(field: Field) -> Field:
     return Field(field.lattice, (0.5 * field.values).astype(np.float32))
 
 
-def _portal_roots(great: GreatVessels, liver: Field) -> Points:
+def _portal_roots(great: GreatVessels, liver: Field, length: float = 34.0) -> Points:
     """The first segment goes on from the main portal vein into the right lobe."""
     start = great.portal[-1, :3]
-    return np.array([[start, _deepest_towards(liver, start, np.array([-0.85, 0.15, 0.25]), 34.0)]])
+    return np.array([[start, _deepest_towards(liver, start, np.array([-0.85, 0.15, 0.25]), length)]])
 
 
 def _deepest_towards(liver: Field, start: Points, way: Points, length: float) -> Points:
