@@ -4,17 +4,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ..config import check_range
-from ..errors import ConfigError, NoOverlapError
+from ..errors import ConfigError
 from . import lncc_kernel
-from .checked import EMPTY, check_shapes, checked, ratio, total
-from .running import Run, each
+from .by_image import Outs, compiled
+from .checked import check_shapes, checked, ratio, total
+from .running import Array, Run
 from .windows import window_counts, window_sums, window_variance
 
 
@@ -48,7 +48,7 @@ def lncc(a: Tensor, b: Tensor, mask: Tensor, window: int = 51, squared: bool = F
     config = LnccConfig(window, squared)
     if a.device.type == "cpu" and a.dim() == 4:
         check_shapes(a, b, mask)
-        return _Compiled.apply(a, b, mask, config)
+        return compiled(partial(_one, config.window // 2, config.squared), a, b, mask)
     fixed, moving, weight = checked(a, b, mask)
     return lncc_torch(fixed, moving, weight, config).to(fixed.dtype)
 
@@ -69,36 +69,5 @@ def lncc_torch(a: Tensor, b: Tensor, weight: Tensor, config: LnccConfig) -> Tens
     return (total(local * by) / total(by)).mean(-1)
 
 
-class _Compiled(torch.autograd.Function):
-    """Value and, where asked for, both gradients in one go: they share all window sums."""
-
-    @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, mask: Tensor, config: LnccConfig) -> Tensor:
-        if a.shape[1] > 1:  # what one channel does not know no channel knows
-            known = torch.isfinite(a).all(1, keepdim=True) & torch.isfinite(b).all(1, keepdim=True)
-            mask = torch.where(known, mask, torch.zeros_like(mask))
-        dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
-        fixed, moving = (x.to(dtype).contiguous() for x in (a, b))
-        weight = mask.to(dtype).contiguous().numpy()
-        values = torch.empty(a.shape[:2], dtype=torch.float64)
-        gradients = [torch.empty_like(fixed) if wanted else None for wanted in ctx.needs_input_grad[:2]]
-        rule = config.window // 2, config.squared
-
-        def one(job: int, run: Run) -> None:
-            k, c = divmod(job, a.shape[1])
-            by_a, by_b = (None if g is None else g[k, c].numpy() for g in gradients)
-            images = fixed[k, c].numpy(), moving[k, c].numpy(), weight[k, 0]
-            values[k, c] = lncc_kernel.value_and_gradients(*images, rule, by_a, by_b, run)
-
-        each(one, values.numel())
-        if bool(values.isnan().any()):
-            raise NoOverlapError(EMPTY)
-        scale = 1.0 / a.shape[1]
-        ctx.gradients = [g if g is None else (g * scale if scale < 1 else g) for g in gradients]
-        return values.mean(-1).to(dtype)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        scale = gradient[:, None, None, None]
-        return *(g if g is None else g * scale for g in ctx.gradients), None, None
+def _one(radius: int, squared: bool, a: Array, b: Array, mask: Array, out: Outs, run: Run) -> float:
+    return lncc_kernel.value_and_gradients(a, b, mask, (radius, squared), *out, run)

@@ -8,12 +8,17 @@ marginals that are exactly those of the joint histogram. Normalised as Studholme
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..config import check_range
-from .checked import centred, checked, power, ratio, tiny, total
+from . import histogram_kernel
+from .by_image import Outs, compiled
+from .checked import centred, check_shapes, checked, power, ratio, tiny, total
+from .running import Array, Run
 
 
 @dataclass(frozen=True)
@@ -41,8 +46,16 @@ def mutual_information(a: Tensor, b: Tensor, mask: Tensor, bins: int = 32, norma
         ShapeError, NoOverlapError: as every similarity. ConfigError: bins out of range.
     """
     config = MutualInformationConfig(bins)
-    a, b, weight = checked(a, b, mask)
-    fixed, moving = (_parzen(x, weight, config.bins) for x in (a, b))
+    if a.device.type == "cpu":
+        check_shapes(a, b, mask)
+        return compiled(partial(_one, config.bins, normalised), a, b, mask)
+    fixed, moving, weight = checked(a, b, mask)
+    return information_torch(fixed, moving, weight, config.bins, normalised)
+
+
+def information_torch(a: Tensor, b: Tensor, weight: Tensor, bins: int, normalised: bool) -> Tensor:
+    """Mutual information (B,) of checked images, on any device: the reference of the compiled one."""
+    fixed, moving = (_parzen(x, weight, bins) for x in (a, b))
     share = (weight / total(weight)[..., None].reshape(-1, 1, *[1] * (a.dim() - 2))).flatten(2)
     joint = fixed.transpose(-1, -2) @ (moving * share[..., None])
     alone_a, alone_b, together = _entropy(joint.sum(-1)), _entropy(joint.sum(-2)), _entropy(joint.flatten(2))
@@ -50,6 +63,12 @@ def mutual_information(a: Tensor, b: Tensor, mask: Tensor, bins: int = 32, norma
     sharp = _sharp(a, weight) & _sharp(b, weight)
     value = ratio(information, together if normalised else torch.ones_like(together), sharp)
     return value.mean(-1)
+
+
+def _one(bins: int, normalised: bool, a: Array, b: Array, mask: Array, out: Outs, run: Run) -> float:
+    rule = bins, normalised, float(np.finfo(a.dtype).eps)
+    by_a, by_b = (None if g is None else g.reshape(-1) for g in out)
+    return histogram_kernel.value_and_gradients(a.reshape(-1), b.reshape(-1), mask.reshape(-1), rule, by_a, by_b, run)
 
 
 def normalised_mutual_information(a: Tensor, b: Tensor, mask: Tensor, bins: int = 32) -> Tensor:

@@ -1,20 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The compiled LC2 against torch: value, derivative by the moving channels, threads."""
+"""Compiled LC2 and mutual information against torch: values, derivatives, threads."""
 
 from __future__ import annotations
+
+from functools import partial
 
 import pytest
 import torch
 
 from usreg import workers
-from usreg.similarity import lc2
+from usreg.similarity import Similarity, lc2, mutual_information
 from usreg.similarity.checked import checked
 from usreg.similarity.lc2 import Lc2Config, lc2_torch
+from usreg.similarity.mutual_information import information_torch
 
 
 @pytest.mark.parametrize("ridge", [1e-3, 0.1])
 @pytest.mark.parametrize("radii", [(1,), (3, 5, 40)])
-def test_value_and_gradient_are_those_of_torch(
+def test_lc2_and_its_gradient_are_those_of_torch(
     generator: torch.Generator, radii: tuple[int, ...], ridge: float
 ) -> None:
     a = torch.rand(3, 1, 30, 37, generator=generator, dtype=torch.float64)
@@ -32,16 +35,34 @@ def test_value_and_gradient_are_those_of_torch(
             assert torch.equal(lc2(a, b, mask, radii, ridge), fast)
 
 
-def test_the_number_of_threads_does_not_change_a_bit(
-    generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("normalised", [False, True])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_information_and_its_gradients_are_those_of_torch(
+    generator: torch.Generator, channels: int, normalised: bool
 ) -> None:
+    a = torch.randint(0, 9, (2, channels, 130, 140), generator=generator).double()  # its limits are many pixels
+    b = (a + torch.rand(2, channels, 130, 140, generator=generator, dtype=torch.float64)).requires_grad_()
+    a.requires_grad_()
+    weight = (torch.rand(2, 1, 130, 140, generator=generator, dtype=torch.float64) - 0.3).clamp_min(0.0)
+    fast = mutual_information(a, b, weight, 12, normalised)
+    slow = information_torch(*checked(a, b, weight), 12, normalised)
+    assert torch.allclose(fast, slow, atol=1e-12)
+    for f, s in zip(*(torch.autograd.grad(v.sum(), (a, b)) for v in (fast, slow)), strict=True):
+        assert float((f - s).abs().max() / s.abs().max()) < 1e-9
+
+
+@pytest.mark.parametrize("measure", [partial(lc2, radii=(4,)), mutual_information])
+def test_the_number_of_threads_does_not_change_a_bit(
+    generator: torch.Generator, monkeypatch: pytest.MonkeyPatch, measure: Similarity
+) -> None:
+    channels = 1 if measure is mutual_information else 2
     for images, size in ((1, 300), (5, 20)):
         a = torch.rand(images, 1, size, 200, generator=generator)
-        b = (torch.rand(images, 2, size, 200, generator=generator) + a).requires_grad_()
+        b = (torch.rand(images, channels, size, 200, generator=generator) + a).requires_grad_()
         found = []
         for threads in (1, 2, 5):
             monkeypatch.setattr(workers, "thread_count", lambda n=threads: n)
-            value = lc2(a, b, torch.ones_like(a), (4,))
+            value = measure(a, b, torch.ones_like(a))
             found.append((value.detach(), *torch.autograd.grad(value.sum(), b)))
         for other in found[1:]:
             assert all(torch.equal(p, q) for p, q in zip(found[0], other, strict=True))
