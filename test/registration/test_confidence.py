@@ -11,6 +11,7 @@ import torch
 
 from usreg.config import from_mapping, load_yaml
 from usreg.data.share import share_dir
+from usreg.data.types import start_estimate
 from usreg.errors import ConfigError
 from usreg.geometry import se3
 from usreg.registration import confidence
@@ -117,24 +118,33 @@ def stage() -> Refine:
     return Refine(RefineConfig(spread=SpreadConfig(count=0)))
 
 
-def evidence_at(bench, stage: Refine, shift: tuple[float, float, float]) -> dict[str, float]:  # type: ignore[no-untyped-def]
+def evidence_at(bench, stage: Refine, shift: tuple[float, float, float], **options) -> dict[str, float]:  # type: ignore[no-untyped-def]
     tracked = bench.frame(noise=8.0)
     start = bench.start(tracked, (2.0, 0.0, 0.0), (0.0, 0.0, 0.0))
+    covariance = torch.diag(torch.tensor([4.0, 4, 4, 1e-3, 1e-3, 1e-3], dtype=torch.float64))
+    start = start_estimate(start.world_T_ct, bench.volume, covariance)
     scene = stage._scene(bench.problem((tracked,), start))
     true = se3.inverse(bench.world_T_ct) @ scene.world_T_ref
-    begin = se3.inverse(start.world_T_ct) @ scene.world_T_ref
     at = true @ se3.translation(torch.tensor(shift, dtype=torch.float64))
-    return look_closer(scene, 1, at, begin, EvidenceConfig(restarts=3, around=16))
+    config = EvidenceConfig(restarts=3, around=16, halves=2, **options)
+    return look_closer(scene, at, start, config, {"restart_mm"})
 
 
 def test_evidence_tells_the_right_pose_from_a_wrong_one(bench, stage) -> None:  # type: ignore[no-untyped-def]
-    right, wrong = (evidence_at(bench, stage, s) for s in ((0.0, 0.0, 0.0), (9.0, -7.0, 8.0)))
+    right, wrong = (evidence_at(bench, stage, s, all=True) for s in ((0.0, 0.0, 0.0), (9.0, -7.0, 8.0)))
     assert right["moved_mm"] == pytest.approx(2.0, abs=1e-6)
     assert right["drop"] > 0.01 > wrong["drop"]
     assert right["standout"] > 2.0 > wrong["standout"]
     for name in ("level_mm", "halves_mm", "restart_mm"):
         assert 2.0 * right[name] < wrong[name] and right[name] < 1.5
     assert right["restart_gain"] < 0.01
+    assert right["posterior_mm"] < right["prior_mm"] < 10.0
+    assert 0.0 < right["moved_sigmas"] < wrong["moved_sigmas"]
+
+
+def test_only_what_is_asked_for_is_looked_at(bench, stage) -> None:  # type: ignore[no-untyped-def]
+    found = evidence_at(bench, stage, (0.0, 0.0, 0.0))
+    assert "restart_mm" in found and "moved_mm" in found and "drop" not in found and "halves_mm" not in found
 
 
 def test_halves_share_the_samples_out(bench, stage) -> None:  # type: ignore[no-untyped-def]

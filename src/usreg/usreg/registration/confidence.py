@@ -117,6 +117,12 @@ def probability(evidence: Mapping[str, float], kind: str) -> float:
     return math.nan if model is None else model(evidence)
 
 
+def asked(kind: str) -> frozenset[str]:
+    """Names of the evidence that counts for a kind."""
+    model = coefficients(kind)
+    return frozenset() if model is None else frozenset(t.name for m in model.models for t in m.terms)
+
+
 @functools.lru_cache(maxsize=32)
 def coefficients(kind: str) -> Confidence | None:
     """The coefficients that ship for a kind, or None.

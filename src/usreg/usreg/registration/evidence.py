@@ -9,18 +9,25 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from ..config import check_range
+from ..data.types import Estimate
+from ..geometry import rotation, se3
+from .covariance import point_sigma_mm
 from .levenberg import LevenbergConfig, move
 from .normal import View
 from .scene import Scene
 from .spread import halton
 
 HALVES = ("left", "right", "top", "bottom")
+AROUND = ("drop", "mean_drop", "standout")
+RESTARTS = ("level_mm", "restart_mm", "restart_gain")
+HALF = ("halves_mm",)
 
 
 @dataclass(frozen=True)
@@ -28,60 +35,102 @@ class EvidenceConfig:
     """How closely an optimum is looked at.
 
     Args:
-        probe_mm: how far the images' points are moved, on average, to see the score fall off.
+        level: at which the similarity is asked, 0 = the coarsest. views: of a sweep, so many frames at most.
+        probe_mm: how far the images' points are moved to see the score fall off.
         around: poses about the optimum whose scores it is compared with, within `around_mm` of image motion per axis.
         restarts: climbs that begin near the optimum, within `restart_mm` of image motion per axis.
+        halves: halves of the images that are climbed alone.
+        all: whether everything is looked at, or only what the coefficients of `confidence` ask for (to fit them: all).
         iterations, tolerance_mm: of each of these climbs.
+        believed: samples' worth of information in a unit of the score; sets what the image says against the prior.
     """
 
+    level: int = 1
+    views: int = 4
     probe_mm: float = 4.0
-    around: int = 48
+    around: int = 24
     around_mm: float = 12.0
-    restarts: int = 6
+    restarts: int = 4
     restart_mm: float = 6.0
+    halves: int = 0
     iterations: int = 12
-    tolerance_mm: float = 0.2
+    tolerance_mm: float = 0.3
+    believed: float = 100.0
+    all: bool = False
 
     def __post_init__(self) -> None:
         for name in ("probe_mm", "around_mm", "restart_mm"):
             check_range(name, getattr(self, name), 0.1, 100.0)
+        check_range("level", self.level, 0, 100)
+        check_range("views", self.views, 1, 10_000)
         check_range("around", self.around, 2, 10_000)
         check_range("restarts", self.restarts, 0, 1000)
+        check_range("halves", self.halves, 0, len(HALVES))
         check_range("iterations", self.iterations, 2, 1000)
         check_range("tolerance_mm", self.tolerance_mm, 0.0, 10.0)
+        check_range("believed", self.believed, 1e-6, 1e9)
 
 
 def look_closer(
-    scene: Scene, level: int, ct_T_ref: Tensor, ct_T_start: Tensor, config: EvidenceConfig | None = None
+    scene: Scene, ct_T_ref: Tensor, start: Estimate, config: EvidenceConfig, asked: Collection[str] = ()
 ) -> dict[str, float]:
     """Evidence about an optimum.
 
     Args:
-        level: at which the similarity is asked; as a rule the gate's structure level.
-        ct_T_ref: the optimum (4, 4). ct_T_start: where the search began, as a pose of the same reference frame.
+        ct_T_ref: the optimum (4, 4). start: where the search began, with its covariance (zeros: none is stated).
+        asked: names; what has not been asked for and costs evaluations is left out, see `EvidenceConfig.all`.
 
     Returns:
-        moved_mm: largest distance by which a point of the images moved from the start.
+        frames: how many. moved_mm: largest distance by which a point of the images moved from the start.
+        prior_mm, moved_sigmas, posterior_mm: with a prior alone: standard deviation of the worst point under it; how
+            far the start was off in its units; standard deviation of the worst point under prior and image together.
         drop: how far the score falls at `probe_mm` in the direction, out of twelve, in which it falls least; negative
             where it rises. mean_drop: on average over them.
         standout: score minus the mean of those around, in their standard deviations.
         level_mm: distance to the optimum at `level`, from here.
-        halves_mm: mean distance between here and where the left, right, upper and lower half of the images would go.
+        halves_mm: mean distance between here and where halves of the images would go.
         restart_mm: mean distance between here and where restarts end. restart_gain: best score of theirs minus that of
             here, both at the optimum at `level`.
     """
-    config = config or EvidenceConfig()
-    at = ct_T_ref[None]
-    here = float(scene.measure(level, at).score)
-    back = _climb(scene, level, at, scene.views[level], config)
-    out = {
-        "moved_mm": float(scene.apart_mm(ct_T_start, at)[0]),
-        **_drops(scene, level, ct_T_ref, here, config),
-        "standout": _standout(scene, level, ct_T_ref, here, config),
-        "level_mm": float(scene.apart_mm(ct_T_ref, back[0])[0]),
-        "halves_mm": _halves_mm(scene, level, ct_T_ref, config),
-    }
-    return out | _restarts(scene, level, back, config)
+    look = _Look(scene, min(config.level, len(scene.volumes) - 1), config)
+    begin = se3.inverse(start.world_T_ct) @ scene.world_T_ref
+    found = {"frames": float(len(scene.frames)), "moved_mm": float(scene.apart_mm(begin, ct_T_ref[None])[0])}
+    found |= _against_prior(look, ct_T_ref, begin, in_ref_axes(start, scene.world_T_ref))
+    for names, group in ((AROUND, _around), (RESTARTS, _restarts), (HALF, _halves)):
+        if config.all or any(name in asked for name in names):
+            found |= group(look, ct_T_ref)
+    return found
+
+
+def in_ref_axes(estimate: Estimate, world_T_ref: Tensor) -> Tensor:
+    """An estimate's covariance (6, 6) as one of the images' pose, in reference axes."""
+    a = se3.adjoint(se3.inverse(world_T_ref) @ se3.translation(estimate.pivot))
+    return a @ estimate.covariance @ a.T
+
+
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """A scene at one level, with some of its views."""
+
+    scene: Scene
+    level: int
+    config: EvidenceConfig
+
+    @property
+    def views(self) -> list[View]:
+        found = self.scene.views[self.level]
+        step = -(-len(found) // self.config.views)
+        return found[step // 2 :: step]
+
+    def scores(self, poses: Tensor) -> Tensor:
+        return self.scene.matcher.compare(self.scene.volumes[self.level], self.views, poses)
+
+    def climb(self, starts: Tensor, views: list[View]) -> tuple[Tensor, Tensor]:
+        """Ends (B, 4, 4) and their scores (B,)."""
+        stop = LevenbergConfig(iterations=self.config.iterations, tolerance_mm=self.config.tolerance_mm)
+        volume, matcher = self.scene.volumes[self.level], self.scene.matcher
+        poses, normal, _ = matcher.climb(volume, views, starts, self.scene.radius_mm, 0.0, stop)
+        return poses, normal.score
 
 
 def image_twists(unit: Tensor, reach_mm: float, radius_mm: float) -> Tensor:
@@ -90,47 +139,64 @@ def image_twists(unit: Tensor, reach_mm: float, radius_mm: float) -> Tensor:
     return unit * reach
 
 
-def _drops(scene: Scene, level: int, pose: Tensor, here: float, config: EvidenceConfig) -> dict[str, float]:
+def _around(look: _Look, pose: Tensor) -> dict[str, float]:
+    """One batch of scores: here, a step away along each axis, and spread about."""
+    c, radius = look.config, look.scene.radius_mm
     eye = torch.eye(6, dtype=torch.float64)
-    twists = image_twists(torch.cat([eye, -eye]), config.probe_mm, scene.radius_mm)
-    drop = here - scene.measure(level, move(pose.expand(12, 4, 4), twists)).score
-    return {"drop": float(drop.min()), "mean_drop": float(drop.mean())}
+    steps = image_twists(torch.cat([eye, -eye]), c.probe_mm, radius)
+    spread = image_twists(2.0 * halton(c.around) - 1.0, c.around_mm, radius)
+    twists = torch.cat([torch.zeros(1, 6, dtype=torch.float64), steps, spread])
+    score = look.scores(move(pose.expand(len(twists), 4, 4), twists))
+    drop, others = score[0] - score[1:13], score[13:]
+    standout = (score[0] - others.mean()) / others.std().clamp_min(1e-6)
+    return {"drop": float(drop.min()), "mean_drop": float(drop.mean()), "standout": float(standout)}
 
 
-def _standout(scene: Scene, level: int, pose: Tensor, here: float, config: EvidenceConfig) -> float:
-    twists = image_twists(2.0 * halton(config.around) - 1.0, config.around_mm, scene.radius_mm)
-    found = scene.measure(level, move(pose.expand(config.around, 4, 4), twists))
-    seen = found.score[found.overlap > 0]
-    if len(seen) < 2:
-        return 0.0
-    return (here - float(seen.mean())) / max(float(seen.std()), 1e-6)
-
-
-def _halves_mm(scene: Scene, level: int, pose: Tensor, config: EvidenceConfig) -> float:
-    total = 0.0
-    for half in HALVES:
-        views = [half_view(v, half) for v in scene.views[level]]
-        total += float(scene.apart_mm(pose, _climb(scene, level, pose[None], views, config)[0])[0])
-    return total / len(HALVES)
-
-
-def _restarts(scene: Scene, level: int, back: tuple[Tensor, Tensor], config: EvidenceConfig) -> dict[str, float]:
-    if config.restarts == 0:
+def _against_prior(look: _Look, pose: Tensor, start: Tensor, prior: Tensor) -> dict[str, float]:
+    sigma = prior.diagonal().clamp_min(0.0).sqrt()
+    if not bool((sigma > 0).all()):
         return {}
-    centre, score = back
-    twists = image_twists(2.0 * halton(config.restarts) - 1.0, config.restart_mm, scene.radius_mm)
-    ends, scores = _climb(scene, level, move(centre.expand(config.restarts, 4, 4), twists), scene.views[level], config)
-    away = scene.apart_mm(centre[0], ends)
-    return {"restart_mm": float(away.mean()), "restart_gain": float(scores.max() - score[0])}
+    information = torch.linalg.inv(prior / sigma[:, None] / sigma[None]) / sigma[:, None] / sigma[None]
+    seen = look.scene.matcher.evaluate(look.scene.volumes[look.level], look.views, pose[None]).matrix[0]
+    posterior = torch.linalg.inv(information + look.config.believed * seen)
+    points = look.scene.points_ref
+    return {
+        "prior_mm": point_sigma_mm(prior, points),
+        "moved_sigmas": moved_sigmas(prior, _twist(start, pose)),
+        "posterior_mm": point_sigma_mm(0.5 * (posterior + posterior.T), points),
+    }
 
 
-def _climb(
-    scene: Scene, level: int, starts: Tensor, views: list[View], config: EvidenceConfig
-) -> tuple[Tensor, Tensor]:
-    """Ends (B, 4, 4) and their scores (B,)."""
-    levenberg = LevenbergConfig(iterations=config.iterations, tolerance_mm=config.tolerance_mm)
-    poses, normal, _ = scene.matcher.climb(scene.volumes[level], views, starts, scene.radius_mm, 0.0, levenberg)
-    return poses, normal.score
+def _twist(start: Tensor, pose: Tensor) -> Tensor:
+    """Right twist (6,) from a start to a pose: shift, and rotation vector."""
+    moved = se3.inverse(start) @ pose
+    return torch.cat([moved[:3, 3], rotation.log(moved[:3, :3])])
+
+
+def _halves(look: _Look, pose: Tensor) -> dict[str, float]:
+    if look.config.halves == 0:
+        return {}
+    total = 0.0
+    for half in HALVES[: look.config.halves]:
+        ends, _ = look.climb(pose[None], [half_view(v, half) for v in look.views])
+        total += float(look.scene.apart_mm(pose, ends)[0])
+    return {"halves_mm": total / look.config.halves}
+
+
+def _restarts(look: _Look, pose: Tensor) -> dict[str, float]:
+    """Climbs from here and from beside here, all at once."""
+    c = look.config
+    if c.restarts == 0:
+        return {}
+    twists = image_twists(2.0 * halton(c.restarts) - 1.0, c.restart_mm, look.scene.radius_mm)
+    starts = torch.cat([pose[None], move(pose.expand(c.restarts, 4, 4), twists)])
+    ends, scores = look.climb(starts, look.views)
+    away = look.scene.apart_mm(ends[0], ends[1:])
+    return {
+        "level_mm": float(look.scene.apart_mm(pose, ends[:1])[0]),
+        "restart_mm": float(away.mean()),
+        "restart_gain": float(scores[1:].max() - scores[0]),
+    }
 
 
 def half_view(view: View, half: str) -> View:

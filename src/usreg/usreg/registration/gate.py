@@ -72,11 +72,14 @@ def refusal(
     """
     if overlap < config.min_overlap:
         return f"overlap {overlap:.2f} below {config.min_overlap:.2f}"
+    stated = config.min_probability > 0 and math.isfinite(probability)
+    if not stated and score < config.min_score:
+        return f"score {score:.3f} below {config.min_score:.3f}"
     if not sigma_mm <= config.max_sigma_mm:
         return f"not observable: sigma {sigma_mm:.2f} mm above {config.max_sigma_mm:.2f} mm"
-    if config.min_probability > 0 and math.isfinite(probability):
+    if stated:
         return _improbable(config, probability, rival is not None)
-    return _by_scores(config, score, structure, overlap, rival)
+    return _by_structure(config, score, structure, overlap, rival)
 
 
 def _improbable(config: GateConfig, probability: float, searched: bool) -> str:
@@ -87,9 +90,7 @@ def _improbable(config: GateConfig, probability: float, searched: bool) -> str:
     return f"{why}probability {probability:.3f} of a TRE below 5 mm is less than {limit:.2f}"
 
 
-def _by_scores(config: GateConfig, score: float, structure: float, overlap: float, rival: float | None) -> str:
-    if score < config.min_score:
-        return f"score {score:.3f} below {config.min_score:.3f}"
+def _by_structure(config: GateConfig, score: float, structure: float, overlap: float, rival: float | None) -> str:
     if structure >= config.min_structure and overlap >= config.clear_overlap:
         return ""
     if rival is None:

@@ -18,8 +18,10 @@ from ..geometry.grid import VoxelGrid
 from ..geometry.plane import PlaneGrid
 from ..geometry.sector import full_rectangle
 from . import covariance as cov
+from .confidence import asked, kind_of, probability
 from .contrast import flat_frame, flat_volume
-from .gate import GateConfig, refusal
+from .evidence import EvidenceConfig, in_ref_axes, look_closer
+from .gate import GateConfig, contrast, refusal
 from .levenberg import LevenbergConfig
 from .local import LocalConfig
 from .matchers import build_matcher
@@ -31,6 +33,8 @@ from .scene import Scene, build_scene
 from .search import promising
 from .spread import SpreadConfig
 
+ACROSS = ("CT", "MR")  # modalities whose brightness says nothing of that of ultrasound
+MOST_CONTRAST = 100.0  # of a perfect score
 RIVAL_MM = 5.0  # an optimum that moves some point of the image by more than this is another one
 
 
@@ -84,6 +88,7 @@ class RefineConfig:
     margin_mm: float = 3.0
     levenberg: LevenbergConfig = field(default_factory=LevenbergConfig)
     spread: SpreadConfig = field(default_factory=SpreadConfig)
+    evidence: EvidenceConfig = field(default_factory=EvidenceConfig)
     gate: GateConfig = field(default_factory=GateConfig)
 
     def __post_init__(self) -> None:
@@ -136,7 +141,7 @@ class Refine:
             found = self._judge(problem, scene, first[0], None)
             if found.accepted:
                 return found
-        return self._search(problem, scene, start, _in_ref_axes(estimate, scene), first)
+        return self._search(problem, scene, start, in_ref_axes(estimate, scene.world_T_ref), first)
 
     def judge(self, problem: Problem, world_T_ct: Tensor) -> Estimate:
         """Score, covariance and gate of a pose as it is: nothing is refined."""
@@ -176,7 +181,7 @@ class Refine:
 
     def _prior(self, estimate: Estimate, scene: Scene, start: Tensor) -> Prior | None:
         """The start with its covariance; None where nothing is known of it, or is not to count."""
-        c, covariance = self.config, _in_ref_axes(estimate, scene)
+        c, covariance = self.config, in_ref_axes(estimate, scene.world_T_ref)
         if c.prior <= 0 or not bool((covariance.diagonal() > 0).any()):
             return None
         floor = [c.prior_floor_mm**2] * 3 + [math.radians(c.prior_floor_deg) ** 2] * 3
@@ -218,12 +223,20 @@ class Refine:
         in_ref = cov.ref_covariance(noises)
         structure = float(scene.measure(self.config.structure_level, optimum.ct_T_ref[None]).score)
         sigma = cov.point_sigma_mm(in_ref, scene.points_ref)
-        reason = refusal(self.config.gate, optimum.score, structure, optimum.overlap, sigma, rival)
+        evidence = {"score": optimum.score, "structure": structure, "overlap": optimum.overlap, "sigma_mm": sigma}
+        evidence |= {} if rival is None else {"contrast": min(contrast(optimum.score, rival), MOST_CONTRAST)}
+        kind = kind_of(self.config.similarity, problem.moving.modality not in ACROSS, len(scene.frames))
+        evidence |= look_closer(scene, optimum.ct_T_ref, problem.start, self.config.evidence, asked(kind))
+        sure = probability(evidence, kind)
+        reason = refusal(self.config.gate, optimum.score, structure, optimum.overlap, sigma, rival, sure)
         world_T_ct = scene.world_T_ref @ se3.inverse(optimum.ct_T_ref)
         pivot = se3.transform_points(world_T_ct, problem.moving.grid.centre_ct[None])[0]
         covariance = cov.world_covariance(in_ref, scene.world_T_ref, pivot)
         covariance = covariance + cov.tracking_covariance(scene.frames, noises, scene.world_T_ref, pivot)
-        return Estimate(Rigid(world_T_ct), covariance, pivot, optimum.score, optimum.overlap, not reason, reason)
+        return Estimate(
+            Rigid(world_T_ct), covariance, pivot, optimum.score, optimum.overlap, not reason, reason,
+            probability=sure, evidence=evidence,
+        )  # fmt: skip
 
 
 @functools.lru_cache(maxsize=1)
@@ -243,9 +256,3 @@ def floored_information(covariance: Tensor, floor: list[float]) -> Tensor:
     scale = torch.tensor(floor, dtype=torch.float64).rsqrt()
     values, axes = torch.linalg.eigh(scale[:, None] * covariance * scale)
     return scale[:, None] * (axes / values.clamp_min(1.0)) @ axes.T * scale
-
-
-def _in_ref_axes(estimate: Estimate, scene: Scene) -> Tensor:
-    """The start's covariance (6, 6) as one of the images' pose, in reference axes."""
-    a = se3.adjoint(se3.inverse(scene.world_T_ref) @ se3.translation(estimate.pivot))
-    return a @ estimate.covariance @ a.T
