@@ -16,7 +16,12 @@ from usreg.geometry import se3
 from usreg.smoothing import FilterConfig, NoSmoothing, PoseFilter
 from usreg.smoothing.state import difference
 
-SMOOTHERS = [PoseFilter, lambda: PoseFilter(FilterConfig(model="constant_velocity")), NoSmoothing]
+SMOOTHERS = [
+    PoseFilter,
+    lambda: PoseFilter(FilterConfig(model="constant_velocity")),
+    lambda: PoseFilter(FilterConfig(model="breathing")),
+    NoSmoothing,
+]
 
 
 def twists(room, count: int, generator, outlier: int = -1):

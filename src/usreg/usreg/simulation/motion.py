@@ -150,16 +150,7 @@ class BreathingMotion:
         return self._at_levels(organ, self.lattice.centroids[self.lattice.organs.index(organ)], now, later)
 
     def _at_levels(self, organ: str, centroid: NDArray[np.float64], now: float, later: float) -> Tensor:
-        c, (down, front, turn, axis) = self.config, ORGAN_SHARES[organ]
-        centre = torch.from_numpy(centroid)
-        spread = self._spread[organ]
-        way = spread * c.si_mm
-        shift = torch.tensor([-c.lr_share * way * later, -c.ap_share * way * front * later, -way * down * now],
-                             dtype=torch.float64)  # fmt: skip
-        unit = torch.tensor(axis, dtype=torch.float64)
-        angle = math.radians(c.rotation_deg) * turn * spread * (0.5 * now + 0.5 * later)
-        moved = se3.from_parts(rotation.exp(angle * unit / unit.norm()), shift)
-        return se3.translation(centre) @ moved @ se3.translation(-centre)
+        return organ_pose(self.config, organ, centroid, self._spread[organ], now, later)
 
     def _relative(self, organ: str, centroid: NDArray[np.float64]) -> NDArray[np.float64]:
         """M (3, 4) of u = M (p, 1) of an organ at level 1."""
@@ -190,6 +181,25 @@ class BreathingMotion:
         move_nodes(lattice.weights, lattice.bend, bend, lattice.origin_mm, lattice.step_mm, moves, nodes)
         cells = lattice.cells if bend == 0.0 else np.full_like(lattice.cells, MIXED)
         return lattice.origin_mm, 1.0 / lattice.step_mm, nodes, cells, moves
+
+
+def organ_pose(
+    config: BreathingConfig, organ: str, centroid: NDArray[np.float64], spread: float, now: float, later: float
+) -> Tensor:
+    """Rigid motion (4, 4) float64 of an organ at levels of breathing.
+
+    Args:
+        centroid: (3,) it turns about, mm. spread: its share of the motion relative to ORGAN_SHARES.
+        now, later: level now, and `lag_s` ago.
+    """
+    down, front, turn, axis = ORGAN_SHARES[organ]
+    centre, way = torch.from_numpy(centroid), spread * config.si_mm
+    shift = torch.tensor([-config.lr_share * way * later, -config.ap_share * way * front * later, -way * down * now],
+                         dtype=torch.float64)  # fmt: skip
+    unit = torch.tensor(axis, dtype=torch.float64)
+    angle = math.radians(config.rotation_deg) * turn * spread * (0.5 * now + 0.5 * later)
+    moved = se3.from_parts(rotation.exp(angle * unit / unit.norm()), shift)
+    return se3.translation(centre) @ moved @ se3.translation(-centre)
 
 
 def squeeze(cells: NDArray[np.int64], state: State) -> NDArray[np.float64]:

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from ..config import check_range
 from ..errors import ConfigError
+from .motion.config import BreathingModelConfig
 
 Axes = tuple[float, float, float]
 
@@ -17,7 +18,8 @@ class FilterConfig:
     """How the volume may move, what is believed, and when the pose is lost.
 
     Args:
-        model: "random_walk" (the volume rests or drifts) or "constant_velocity" (breathing, slow shifts).
+        model: "random_walk" (the volume rests or drifts), "constant_velocity" (slow shifts, breathing), or "breathing":
+            both beside a path of the breath that is learnt on the way, weighted by how well each foretells.
         walk_mm, walk_rad: random walk of the volume's centre and orientation per world axis, mm/sqrt(s), rad/sqrt(s).
         acceleration_mm, acceleration_rad: white acceleration per world axis of the constant-velocity model, mm/s^1.5,
             rad/s^1.5. velocity_mm_s, velocity_rad_s: its standard deviation of velocity at the beginning.
@@ -33,9 +35,10 @@ class FilterConfig:
         lag_s: of the fixed-lag output.
         jump_count: so many gated-out estimates in a row that agree with each other re-initialise the filter; 0: never.
         jump_gap_s: they may lie at most this far apart in time.
+        breathing: how the path of the breath is learnt and followed.
     """
 
-    model: Literal["random_walk", "constant_velocity"] = "random_walk"
+    model: Literal["random_walk", "constant_velocity", "breathing"] = "random_walk"
     walk_mm: Axes = (2.0, 2.0, 2.0)
     walk_rad: Axes = (0.02, 0.02, 0.02)
     acceleration_mm: Axes = (10.0, 10.0, 10.0)
@@ -53,6 +56,7 @@ class FilterConfig:
     lag_s: float = 1.0
     jump_count: int = 5
     jump_gap_s: float = 0.5
+    breathing: BreathingModelConfig = field(default_factory=BreathingModelConfig)
 
     def __post_init__(self) -> None:
         for name in ("walk_mm", "walk_rad", "acceleration_mm", "acceleration_rad"):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,12 +13,17 @@ from torch import Tensor
 from ..geometry import se3
 from .agreement import FilterUpdate
 from .config import FilterConfig
-from .state import Measurement, Motion, State, difference, shifted
+from .motion.agreement import Motion, Transition
+from .motion.bank import BREATH, VELOCITY, Bank, BankState, breath_led, merged
+from .motion.phase import PhaseMotion
+from .motion.velocity import ConstantVelocity
+from .motion.walk import RandomWalk
+from .state import Measurement, State, difference, shifted
 
 
 @dataclass(frozen=True)
 class Rules:
-    """Gate and jump rule with their numbers worked out once."""
+    """Gate and jump rule with their numbers worked out once, for one motion model."""
 
     motion: Motion
     nis_limit: float
@@ -28,22 +34,80 @@ class Rules:
     def of(config: FilterConfig) -> Rules:
         """From the configuration."""
         limit = float(chi2.ppf(config.gate_probability, 6))
-        return Rules(Motion(config), limit, config.jump_count, config.jump_gap_s)
+        numbers = (limit, config.jump_count, config.jump_gap_s)
+        if config.model == "breathing":
+            return BankRules(Bank(config), *numbers)
+        model = ConstantVelocity if config.model == "constant_velocity" else RandomWalk
+        return Rules(model(config), *numbers)
 
     def apply(self, state: State, measurement: Measurement) -> tuple[State, FilterUpdate]:
         """The state after a measurement that is not older than it, and what became of the measurement."""
-        ahead = self.motion.advance(state, measurement.stamp_s)
-        innovation, noise = compare(ahead.world_T_ct, ahead.pivot, measurement)
-        spread = ahead.covariance[:6, :6] + noise
-        nis = squared(innovation, spread)
+        after, nis = self.taken(self.ahead(state, measurement.stamp_s), state, measurement)
         if nis <= self.nis_limit:
-            after = correct(ahead, innovation, noise, spread)
             return replace(after, accepted_s=measurement.stamp_s, strays=()), FilterUpdate(True, "", nis)
         return _stray(self, state, measurement, nis)
 
+    def ahead(self, state: State, stamp_s: float) -> State:
+        """The state that a measurement is compared with."""
+        return self.motion.advance(state, stamp_s)
+
+    def taken(self, ahead: State, before: State, measurement: Measurement) -> tuple[State, float]:
+        """The state corrected by the measurement (not where that is too far off), and the squared innovation."""
+        innovation, noise = compare(ahead.world_T_ct, ahead.pivot, measurement)
+        spread = ahead.covariance[:6, :6] + noise
+        nis = squared(innovation, spread)
+        return (correct(ahead, innovation, noise, spread) if nis <= self.nis_limit else ahead), nis
+
+    def lag(self, states: Sequence[State]) -> list[tuple[Transition, State]]:
+        """Models and states that the fixed-lag output is made from."""
+        return [(self.motion, s) for s in states]
+
+
+class BankRules(Rules):
+    """The same for a bank of models: what one of them could have foretold is let in."""
+
+    motion: Bank
+
+    def ahead(self, state: State, stamp_s: float) -> State:
+        """The models' states alone; their mean is made after the measurement."""
+        assert isinstance(state, BankState)
+        state = self.motion.mixed(state, stamp_s - state.stamp_s)
+        return replace(state, stamp_s=stamp_s, members=self.motion.members(state, stamp_s))
+
+    def taken(self, ahead: State, before: State, measurement: Measurement) -> tuple[State, float]:
+        """Every model corrected by itself; the squared innovation is that of the model that foretold best.
+
+        A breathing model that is far off keeps its phase: one measurement that it cannot explain says nothing of it.
+        """
+        assert isinstance(ahead, BankState)
+        poses, pivots = (torch.stack([getattr(m, n) for m in ahead.members]) for n in ("world_T_ct", "pivot"))
+        innovation, noise = compare(poses, pivots, measurement)
+        spread = torch.stack([m.covariance[:6, :6] for m in ahead.members]) + noise
+        nis, likelihoods = fits(innovation, spread)
+        best = min(nis)
+        if best > self.nis_limit:
+            return ahead, best
+        members = list(ahead.members)
+        for k, member in enumerate(ahead.members):
+            if k != BREATH or nis[k] <= self.nis_limit:
+                members[k] = correct(member, innovation[k], noise[k], spread[k])
+        if len(members) > BREATH:
+            members[BREATH] = PhaseMotion(self.motion.config, ahead.learnt).clipped(members[BREATH])
+        weights = self.motion.weighed(ahead, measurement.stamp_s - before.stamp_s, likelihoods)
+        return self.motion.learnt(merged(ahead, members, weights), measurement), best
+
+    def lag(self, states: Sequence[State]) -> list[tuple[Transition, State]]:
+        """Breathing where it led all the time, else constant velocity."""
+        found: list[tuple[Transition, State]] = []
+        banks = [s for s in states if isinstance(s, BankState)]
+        member = BREATH if breath_led(banks) else VELOCITY
+        for bank in banks:
+            found.append((self.motion.motion(bank, member), replace(bank.members[member], accepted_s=bank.accepted_s)))
+        return found
+
 
 def compare(world_T_ct: Tensor, pivot: Tensor, measurement: Measurement) -> tuple[Tensor, Tensor]:
-    """Innovation (6,) of a measurement against a pose, and its covariance moved to the pose's pivot."""
+    """Innovation (..., 6) of a measurement against poses (..., 4, 4), and its covariance moved to their pivots."""
     innovation = difference(world_T_ct, measurement.world_T_ct, pivot)
     return innovation, se3.move_pivot(measurement.covariance, pivot - measurement.pivot)
 
@@ -56,6 +120,17 @@ def squared(error: Tensor, covariance: Tensor) -> float:
         return float("inf")
     white = torch.linalg.solve_triangular(factor, (error / scale)[:, None], upper=False)
     return float((white * white).sum())
+
+
+def fits(error: Tensor, covariance: Tensor) -> tuple[list[float], list[float]]:
+    """`squared` of errors (n, 6) with covariances (n, 6, 6), and logarithms of their normal densities, but for 2 pi."""
+    scale = covariance.diagonal(dim1=-2, dim2=-1).sqrt()
+    factor, info = torch.linalg.cholesky_ex(covariance / scale[:, :, None] / scale[:, None])
+    white = torch.linalg.solve_triangular(factor, (error / scale)[..., None], upper=False)
+    good = (info == 0) & factor.isfinite().flatten(1).all(1)
+    nis = torch.where(good, (white * white).sum((1, 2)), torch.inf)
+    spread = (factor.diagonal(dim1=-2, dim2=-1) * scale).log().sum(1)
+    return nis.tolist(), (-0.5 * nis - spread).nan_to_num(-torch.inf).tolist()
 
 
 def correct(state: State, innovation: Tensor, noise: Tensor, spread: Tensor) -> State:

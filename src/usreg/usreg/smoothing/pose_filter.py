@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -17,7 +18,8 @@ from .agreement import FilterUpdate, Prediction, Status
 from .config import FilterConfig
 from .correct import Rules
 from .lag import Node, smooth
-from .state import Measurement, Motion, State
+from .motion.agreement import Motion, Transition
+from .state import Measurement, State
 
 INITIALISE = "call initialize (service registration/initialize) with a pose of the volume"
 
@@ -32,6 +34,10 @@ class StepRule(Protocol):
 
     def apply(self, state: State, measurement: Measurement) -> tuple[State, FilterUpdate]:
         """The state after a measurement that is not older than it."""
+        ...
+
+    def lag(self, states: Sequence[State]) -> list[tuple[Transition, State]]:
+        """Models and states that the fixed-lag output is made from."""
         ...
 
 
@@ -160,8 +166,11 @@ class PoseFilter:
         entries = [e for e in self._history[:until] if e.result.accepted]
         if not entries or entries[0].measurement.stamp_s > stamp_s:
             raise LostError(f"the filter's history begins after {stamp_s:.3f} s: ask earlier, or raise 'history'")
-        nodes = [Node(e.state, e.result.reason != "") for e in entries]
-        state = smooth(self._rules.motion, nodes, stamp_s)
+        # estimates before the last one that is not after the stamp tell the smoother nothing more
+        first = bisect_right(entries, stamp_s, key=_stamp) - 1
+        lagged = self._rules.lag([e.state for e in entries[first:]])
+        fresh = [e.result.reason != "" for e in entries[first:]]
+        state = smooth([Node(s, f, m) for (m, s), f in zip(lagged, fresh, strict=True)], stamp_s)
         problem = self._problem(state, stamp_s)
         if problem:
             raise LostError(f"{problem}: no lagged pose")
@@ -184,12 +193,11 @@ class PoseFilter:
     def _at(self, stamp_s: float) -> State:
         place = bisect_right(self._history, stamp_s, key=_stamp)
         state = self._history[place - 1].state
-        # the rate is trusted no longer than a prediction may be; beyond, only the covariance grows
-        limit = state.accepted_s + self.config.max_prediction_s
-        if self._rules.motion.moving and stamp_s > limit:
-            held = self._rules.motion.advance(state, max(limit, state.stamp_s))
-            state = replace(held, rate=torch.zeros_like(held.rate))
-        return self._rules.motion.advance(state, stamp_s)
+        # the motion is trusted no longer than a prediction may be; beyond, only the covariance grows
+        limit, motion = state.accepted_s + self.config.max_prediction_s, self._rules.motion
+        if stamp_s > limit:
+            state = motion.held(motion.advance(state, max(limit, state.stamp_s)))
+        return motion.advance(state, stamp_s)
 
     def _problem(self, state: State, stamp_s: float) -> str:
         age, limit = stamp_s - state.accepted_s, self.config.max_prediction_s
