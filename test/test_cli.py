@@ -98,6 +98,21 @@ def test_sweep_from_file_to_report(usreg, liver, tmp_path):
     assert "Research use only" in (report / "index.html").read_text(encoding="utf-8")
 
 
+def test_a_sweep_is_registered_as_one_and_names_are_checked(usreg, liver, tmp_path):
+    sequence, calibration = liver
+    volume, result = tmp_path / "volume.nii.gz", tmp_path / "result.json"
+    common = (sequence, "--calibration", calibration)
+    assert usreg("reconstruct", *common, "--frames", "20:60:2", "--spacing", "2", "--out", volume)[0] == 0
+    task = ("register", *common, "--volume", volume, "--frames", "31:39:2", "--out", result)
+    limits = ("--perturb", "3,3,3,2,2,2", "--sweep", "4", "--keyframes", "2", "--similarity", "ncc")
+    code, out, _ = usreg(*task, *limits, "--json")
+    assert code == 0 and json.loads(out)["final_tre_mm"]["max"] < 2.0
+    assert len(json.loads(result.read_text(encoding="utf-8"))["starts"]) == 1
+    assert_one_line(usreg(*task, "--similarity", "likeness"), "likeness", "lc2", "ngf")
+    assert_one_line(usreg(*task, "--optimizer", "guess"), "guess", "bobyqa", "cmaes")
+    assert_one_line(usreg(*task, "--sweep", "9"), "sweep")
+
+
 @pytest.mark.parametrize("frames", ["", "7", "a:b", "0:80:0", "1:2:3:4"])
 def test_frames_that_are_no_slice(usreg, liver, tmp_path, frames):
     result = usreg(

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -91,6 +92,28 @@ def test_live_options_reach_the_nodes() -> None:
     assert spec_of("live", "arm_tracking", **options).remappings == {"joint_states": "lbr/joint_states"}
     volumes = {spec_of("live", name, **options).parameters["volume"] for name in ("registration", "fusion")}
     assert volumes == {str(Path("ct.nii.gz").absolute())}
+
+
+@pytest.mark.parametrize("kind", ["phantom", "live"])
+def test_similarity_and_optimizer_reach_registration(kind: str) -> None:
+    given = spec_of(kind, "registration", similarity="lc2", optimizer="cmaes").parameters
+    assert (given["similarity"], given["optimizer"]) == ("lc2", "cmaes")
+    assert not {"similarity", "optimizer"} & spec_of(kind, "registration").parameters.keys()
+
+
+def test_a_session_may_be_registered_to_its_ct() -> None:
+    """The start stays, its covariance is about the other volume's centre; what was chosen for its own volume goes."""
+    own, ct = (spec_of("phantom", "registration", register_to=name).parameters for name in ("", "ct"))
+    assert ct["volume"].endswith("bags/phantom/ct.nii.gz") and ct["modality"] == "CT"
+    assert "options" in own and not {"options", "labels"} & ct.keys()
+    assert ct["initial.world_T_ct"] == own["initial.world_T_ct"]
+    before, after = (np.array(v["initial.covariance"]).reshape(6, 6) for v in (own, ct))
+    np.testing.assert_allclose(after, after.T)
+    np.testing.assert_allclose(after[3:, 3:], before[3:, 3:], atol=1e-12)  # turns are the same about any point
+    assert np.linalg.det(after) == pytest.approx(np.linalg.det(before))
+    assert spec_of("phantom", "fusion", register_to="ct").parameters["volume"] == ct["volume"]
+    with pytest.raises(ConfigError, match=r"'mr'.*\['ct'\]"):
+        graph.nodes("phantom", graph.Options(register_to="mr"))
 
 
 @pytest.mark.parametrize(

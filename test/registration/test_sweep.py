@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from usreg.data.types import TrackedFrame
-from usreg.errors import ConfigError, ShapeError
+from usreg.errors import ConfigError, NoOverlapError, ShapeError
 from usreg.geometry import se3
 from usreg.registration.bundle import BundleConfig, adjust
 from usreg.registration.keyframes import KeyframeConfig, pose_covariances
@@ -69,6 +69,18 @@ def test_frames_are_weighed_by_their_images_where_no_start_is_known(bench: Any, 
     by_image = sweep.choose(bench.problem(frames, far), start_is_known=False)
     near = sweep.choose(bench.problem(frames, bench.start(frames[0], (0.0,) * 3, (0.0,) * 3)), start_is_known=False)
     assert len(by_image.fixed) == 3 and by_image.fixed == near.fixed
+
+
+def test_of_several_starts_the_best_result_counts(bench: Any, frames: Any, refine: Refine) -> None:
+    far, wrong, near = (bench.start(frames[0], (x, 0.0, 0.0), (0.0, 0.0, 0.0)) for x in (900.0, 25.0, 2.0))
+    sweep = Sweep(
+        Registrar([refine]), SweepConfig(KeyframeConfig(count=2)), find=lambda seen, volume: [far, wrong, near]
+    )
+    found = sweep(bench.problem(frames, far))
+    assert found.accepted and bench.tre_mm(found, frames[0]) < 0.2
+    none = Sweep(Registrar([refine]), find=lambda seen, volume: [far, far])
+    with pytest.raises(NoOverlapError, match="none of 2 starts"):
+        none(bench.problem(frames, near))
 
 
 def test_a_wrong_calibration_is_corrected(bench: Any, frames: tuple[TrackedFrame, ...], refine: Refine) -> None:

@@ -24,6 +24,10 @@ app.add_typer(simulate_app, name="simulate")
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Frames = Annotated[str, typer.Option(help="Frames A:B:S as a Python slice, for example 0:80:2.")]
+Similarity = Annotated[
+    str, typer.Option(help="auto (by the volume's modality), ncc, lncc, lc2, mind, ssc, mi, nmi, gc or ngf.")
+]
+Optimizer = Annotated[str, typer.Option(help="auto (by the similarity), lm, adam, lbfgs, bobyqa or cmaes.")]
 CalibrationFile = Annotated[Path, typer.Option(help="Calibration: YAML or PLUS device-set XML.")]
 
 
@@ -84,8 +88,14 @@ def register(
     out: Annotated[Path, typer.Option(help="RESULT.json to write.")],
     frames: Frames = ":",
     system: Annotated[str, typer.Option(help="intensity or itk.")] = "intensity",
+    similarity: Similarity = "",
+    optimizer: Optimizer = "",
+    modality: Annotated[str, typer.Option(help="Of the volume, where its file does not say: CT, MR or US.")] = "",
+    sweep: Annotated[int, typer.Option(help="Register so many consecutive frames as one.", min=1)] = 1,
+    keyframes: Annotated[int, typer.Option(help="Of each sweep, at most so many; 0 = as configured.", min=0)] = 0,
+    global_start: Annotated[bool, typer.Option("--global-start", help="Search without any start.")] = False,
     perturb: Annotated[str, typer.Option(help="Limits of the start: MM,MM,MM,DEG,DEG,DEG.")] = "0,0,0,0,0,0",
-    starts: Annotated[int, typer.Option(help="Starts in all, frames taken in turn; 0 = one a frame.")] = 0,
+    starts: Annotated[int, typer.Option(help="Starts in all, frames (sweeps) in turn; 0 = one of each.")] = 0,
     seed: Annotated[int, typer.Option(help="Seed of the starts.")] = 0,
     world_t_ct: Annotated[
         Path | None,
@@ -93,18 +103,19 @@ def register(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Register frames of a sequence to a volume, each from a start off the tracked pose; write how far each was off."""
+    """Register frames or sweeps of a sequence, each from a start off the tracked pose; write how far each was off."""
     from ..data.volumes import read_volume
     from ..evaluation import result_json
     from ..study import run_study
-    from ..systems import build
+    from .systems import build_registrar
 
     limits = _six_numbers(perturb)
     tracked, _ = _load_frames(sequence, calibration, frames)
-    registrar, reference = build(system), read_volume(volume)
+    reference = read_volume(volume, modality)
+    registrar = build_registrar(system, similarity, optimizer, reference.modality, sweep, keyframes, global_start)
     with progress_bar("registering") as progress:
         found, truth = [t for t in tracked if t is not None], _read_pose(world_t_ct)
-        rows = run_study(found, reference, registrar, limits, starts, seed, truth=truth, progress=progress)
+        rows = run_study(found, reference, registrar, limits, starts, seed, truth=truth, progress=progress, sweep=sweep)
     result = result_json(rows)
     _write_text(out, json.dumps(result, indent=1, sort_keys=True) + "\n")
     show(result["summary"], as_json, title=f"{system}: {len(rows)} starts")
@@ -132,14 +143,18 @@ def replay(
     bag: Annotated[Path, typer.Argument(metavar="BAG", help="Session folder, or the name of a session that ships.")],
     report: Annotated[Path, typer.Option(help="Folder for the report.")],
     system: Annotated[str, typer.Option(help="intensity or itk.")] = "intensity",
+    similarity: Similarity = "",
+    optimizer: Optimizer = "",
+    register_to: Annotated[str, typer.Option(help="A further volume of the session, for example ct.")] = "",
     as_json: JsonFlag = False,
 ) -> None:
     """Play a session through the Navigator, without ROS, and report how far each frame was off."""
-    from ..replay import replay_session
+    from ..replay import ReplayConfig, replay_session
 
     _make_folder(report)
+    config = ReplayConfig(system, register_to, similarity, optimizer)
     with progress_bar("replaying") as progress:
-        summary = replay_session(bag, report, system=system, progress=progress)
+        summary = replay_session(bag, report, progress=progress, config=config)
     show(summary, as_json, title=bag.name)
     typer.echo(f"report: {report / 'index.html'}", err=as_json)
 
@@ -204,7 +219,7 @@ def _bench(name: str) -> Callable[..., None]:
     return command
 
 
-for _name in ("refine", "live", "reconstruct", "covariance", "render", "scanner", "sessions", "confidence"):
+for _name in ("refine", "live", "reconstruct", "covariance", "render", "scanner", "sessions", "confidence", "engine"):
     bench_app.command(_name, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(_bench(_name))
 
 

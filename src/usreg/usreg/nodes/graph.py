@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,10 @@ import yaml
 
 from ..data.share import share_dir
 from ..errors import ConfigError, MissingFileError
+from .options import Options, arguments, descriptions, flag, with_text
+
+__all__ = ["NodeSpec", "Options", "arguments", "descriptions", "environment", "find_session", "flag", "nodes",
+           "played_session", "session_name", "threads", "with_text"]  # fmt: skip
 
 # executable (console script) and node name: module below usreg.nodes
 MODULES = {
@@ -46,64 +50,6 @@ RECORDED = (
     "registration/hypotheses",
 )
 ANSWERS = ("registration/estimate",)
-PLAYER_OPTIONS = ("bag", "rate", "loop", "step", "paused")
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a user may choose; the arguments of the launch files and of `usreg run`.
-
-    Args:
-        bag: session to play: its folder, or the name of one that ships.
-        rate: speed of the player.
-        loop: play again and again; the clock jumps back.
-        step: lock-step: the next frame waits for the result of the one before.
-        paused: start paused; services player/step and player/pause.
-        record: bag to record into; empty: none.
-        system: registration system; empty: the session's, else intensity.
-        namespace: of every node.
-        params_file: further parameters, over config/nodes.yaml and the session.
-        log_level: debug, info, warn or error.
-        volume: live: path of the volume.
-        session: live: session whose volume, start, arm and calibration are used, for a simulator that streams it.
-        modality: live: CT, MR, US or empty.
-        source: live: topic, video or dicom.
-        probe: live: name in config/probes or a file.
-        image_topic: live: the driver's image topic.
-        geometry_topic: live: the driver's topic of image geometries, where no probe is named.
-        device: live: index of the video device.
-        file: live: video file or DICOM cine.
-        pose_source: live: joints or tf.
-        arm: live: name in config/arms or a file.
-        joint_topic: live: the driver's joint states.
-        calibration: live: probe calibration; empty: TF statics say it.
-        use_sim_time: live: follow /clock (a simulator's).
-    """
-
-    bag: str = ""
-    rate: float = 1.0
-    loop: bool = False
-    step: bool = False
-    paused: bool = False
-    record: str = ""
-    system: str = ""
-    namespace: str = ""
-    params_file: str = ""
-    log_level: str = "info"
-    volume: str = ""
-    session: str = ""
-    modality: str = ""
-    source: str = "topic"
-    probe: str = ""
-    image_topic: str = "image_raw"
-    geometry_topic: str = "geometry_raw"
-    device: int = 0
-    file: str = ""
-    pose_source: str = "joints"
-    arm: str = "iiwa7"
-    joint_topic: str = "joint_states"
-    calibration: str = ""
-    use_sim_time: bool = False
 
 
 @dataclass(frozen=True)
@@ -160,6 +106,7 @@ def nodes(kind: str, options: Options) -> list[NodeSpec]:
         parameters, remappings = _live(options)
     else:
         parameters, remappings = _recorded(session_name(kind, options), options)
+    parameters["registration"] |= {"similarity": options.similarity, "optimizer": options.optimizer}
     names = [*ALWAYS, *(["player"] if kind != "live" else []), *(["recorder"] if options.record else [])]
     if options.record:
         parameters["recorder"] = {"bag": str(Path(options.record).absolute())}
@@ -210,10 +157,21 @@ def find_session(name: str) -> Any:
     raise MissingFileError(f"no session '{name}': give its folder, or the name of one that ships: {list(SHIPPED)}")
 
 
+def played_session(name: str, options: Options) -> Any:
+    """The session that is played, with the volume to which it is registered.
+
+    Raises:
+        MissingFileError, ConfigError: there is no such session, or it has no such volume.
+    """
+    from ..data.session_volumes import with_volume
+
+    return with_volume(find_session(name), options.register_to)
+
+
 def _recorded(
     name: str, options: Options, streamed: bool = False
 ) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, str]]]:
-    session = find_session(name)
+    session = played_session(name, options)
     if not (session.config.bag or streamed):
         raise ConfigError(f"session '{name}' was made for a stream and has no bag: give it as session:={name} to live")
     config, common = session.config, _frames(session)
@@ -229,7 +187,7 @@ def _recorded(
         "pose_source": config.pose_source, "arm": str(session.arm_path or ""),
         "calibration": str(session.calibration_path or ""),
     }  # fmt: skip
-    parameters = {
+    parameters: dict[str, dict[str, Any]] = {
         "us_acquisition": {"latency_s": 0.0, "probe": _probe(session)},  # its stamps are those of acquisition
         "arm_tracking": tracking,
         "registration": registration,
@@ -340,55 +298,6 @@ def _relative(name: str) -> str:
     from .topics import relative
 
     return relative(name)
-
-
-def with_text(options: Options, values: Mapping[str, str]) -> Options:
-    """Options from texts, as launch arguments are.
-
-    Raises:
-        ConfigError: a text that is not of the option's type.
-    """
-    kinds: dict[str, Any] = {"bool": _as_bool, "float": float, "int": int, "str": str}
-    made: dict[str, Any] = {}
-    for option in fields(Options):
-        if option.name in values:
-            try:
-                made[option.name] = kinds[str(option.type)](values[option.name])
-            except ValueError as error:
-                raise ConfigError(f"argument '{option.name}' is {values[option.name]!r}: {error}") from error
-    return replace(options, **made)
-
-
-def arguments(kind: str) -> tuple[str, ...]:
-    """Options that a kind of session takes."""
-    names = tuple(f.name for f in fields(Options))
-    played = names[: names.index("volume")]
-    return played if kind != "live" else tuple(n for n in names if n not in PLAYER_OPTIONS)
-
-
-def flag(name: str, text: str) -> bool:
-    """A text as true or false.
-
-    Raises:
-        ConfigError: neither.
-    """
-    try:
-        return _as_bool(text)
-    except ValueError as error:
-        raise ConfigError(f"argument '{name}' is {text!r}: {error}") from error
-
-
-def _as_bool(text: str) -> bool:
-    if text.lower() not in ("true", "false", "1", "0"):
-        raise ValueError("write true or false")
-    return text.lower() in ("true", "1")
-
-
-def descriptions() -> dict[str, str]:
-    """What each option means, from its one description above."""
-    text = (Options.__doc__ or "").partition("Args:")[2]
-    rows = [line.strip().partition(": ") for line in text.splitlines() if ": " in line]
-    return {name: meaning for name, _, meaning in rows}
 
 
 def threads() -> dict[str, str]:

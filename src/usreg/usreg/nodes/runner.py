@@ -82,7 +82,7 @@ def run_session(
         os.environ.update(graph.environment(network))
         code = (run_in_one if processes == "one" else run_in_many)(specs, say)
         if report is not None and code == 0:
-            report(Path(recording), graph.find_session(graph.session_name(kind, options)))
+            report(Path(recording), graph.played_session(graph.session_name(kind, options), options))
     return code
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -94,16 +93,9 @@ class SweepRegistration:
         run.note(Stage.STAGE_SEARCHING, len(sweep_frames(problem)))
         starts = tuple(find_starts(problem.fixed, volume))
         self._tell(run, starts)
-        found: list[Estimate] = []
-        for begin in starts:
-            run.note(Stage.STAGE_REGISTERING, score=max((e.score for e in found), default=math.nan))
-            try:
-                found.append(self.node.allowed(sweep.register(replace(problem, start=begin))))
-            except NoOverlapError as error:
-                self.node.get_logger().debug(f"a start of the global search leads outside: {error}")
-        if not found:
-            return Outcome(None, "NO_OVERLAP", "no start of the global search lets the frames cut the volume", starts)
-        best = max(found, key=lambda e: (e.accepted, e.score))
+        best = self.node.allowed(
+            sweep.best(problem, starts, lambda score: run.note(Stage.STAGE_REGISTERING, score=score))
+        )
         run.note(Stage.STAGE_REGISTERING, score=best.score)
         return Outcome(best, "ACCEPTED" if best.accepted else "REJECTED", best.reason, starts)
 

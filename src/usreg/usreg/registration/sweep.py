@@ -7,13 +7,16 @@ measured poses are solved for together with the pose (`bundle`), and the correct
 
 from __future__ import annotations
 
+import math
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from ..data.types import Estimate, Problem, TrackedFrame, Volume, start_estimate
-from ..errors import ConfigError, ShapeError
+from ..errors import ConfigError, NoOverlapError, ShapeError
 from ..geometry import se3
 from .bundle import Bundle, BundleConfig, adjust
 from .keyframes import KeyframeConfig, pose_covariances, pose_information, select_keyframes
@@ -21,6 +24,7 @@ from .normal import views, world_T_ref
 from .refine import Refine
 from .registrar import Registrar
 
+FindStarts = Callable[[tuple[TrackedFrame, ...], Volume], Sequence[Estimate]]
 AXES = ("x_mm", "y_mm", "z_mm", "x_rad", "y_rad", "z_rad")
 
 
@@ -46,11 +50,18 @@ class SweepConfig:
 
 
 class Sweep(Registrar):
-    """A registrar of sweeps: that of single frames, given keyframes. A sweep of one frame is the same as the frame."""
+    """A registrar of sweeps: that of single frames, given keyframes. A sweep of one frame is the same as the frame.
 
-    def __init__(self, registrar: Registrar, settings: SweepConfig | None = None) -> None:
+    Args:
+        find: searches for starts; the start that a problem has is then not looked at.
+    """
+
+    def __init__(
+        self, registrar: Registrar, settings: SweepConfig | None = None, find: FindStarts | None = None
+    ) -> None:
         super().__init__(registrar.stages, registrar.config)
         self.settings = settings or SweepConfig()
+        self.find = find
 
     def choose(self, problem: Problem, start_is_known: bool = True) -> Problem:
         """The same problem with its keyframes alone.
@@ -77,7 +88,35 @@ class Sweep(Registrar):
             UsregError: what the registrar raises (no overlap, wrong input).
         """
         problem = problem if start is None else replace(problem, start=start)
-        return self.register(self.choose(problem))
+        if self.find is None:
+            return self.register(self.choose(problem))
+        begin = time.perf_counter()
+        problem = self.choose(problem, start_is_known=False)
+        found = self.best(problem, self.find(sweep_frames(problem), problem.moving))
+        return replace(found, compute_s=time.perf_counter() - begin)
+
+    def best(
+        self, problem: Problem, starts: Sequence[Estimate], note: Callable[[float], None] | None = None
+    ) -> Estimate:
+        """Register from every start; the best result: accepted before refused, then by score.
+
+        Args:
+            note: told the best score so far (NaN at first) before each of them.
+
+        Raises:
+            NoOverlapError: from no start the frames cut the volume, or there is none.
+        """
+        found: list[Estimate] = []
+        for start in starts:
+            if note is not None:
+                note(max((e.score for e in found), default=math.nan))
+            try:
+                found.append(self.register(replace(problem, start=start)))
+            except NoOverlapError:
+                continue
+        if not found:
+            raise NoOverlapError(f"none of {len(starts)} starts of the global search lets the frames cut the volume")
+        return max(found, key=lambda e: (e.accepted, e.score))
 
     def register(self, problem: Problem) -> Estimate:
         """Register all frames of a problem together; with `correct` also the calibration, and once more with it.

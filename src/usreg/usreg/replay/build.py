@@ -26,6 +26,7 @@ from ..fusion import Fuser, OverlayConfig
 from ..geometry import se3
 from ..kinematics import load_arm
 from ..navigator import Navigator
+from ..registration.registrar import Registrar
 from ..smoothing import FilterConfig, NoSmoothing, PoseFilter
 from ..systems import build as build_system
 from ..tracking import JointBuffer, PoseBufferConfig, Tracker
@@ -38,11 +39,16 @@ class ReplayConfig:
 
     Args:
         system: registration system; "": the session's own, with the session's options.
+        register_to: one of the session's further volumes by name, for `replay_session`; "": its own.
+        similarity, optimizer: put into the options; "": as these say, else by the volume's modality.
         smoothing: false hands every accepted estimate through.
         snapshots: fused pictures in the report.
     """
 
     system: str = ""
+    register_to: str = ""
+    similarity: str = ""
+    optimizer: str = ""
     smoothing: bool = True
     snapshots: int = 6
     filter: FilterConfig = field(default_factory=FilterConfig)
@@ -73,17 +79,26 @@ def build_navigator(session: Session, config: ReplayConfig | None = None) -> tup
         UsregError: a file is missing or not usable; the message says which and what to do.
     """
     config = config or ReplayConfig()
-    feed = build_feed(session, config)
-    system = config.system or session.config.system
-    options = session.config.options if system == session.config.system else {}
+    feed, volume = build_feed(session, config), session_volume(session)
     settings = session_filter(session, config.filter)
     smoother = PoseFilter(settings) if config.smoothing else NoSmoothing(settings)
     tracker = session_tracker(session, feed)
-    navigator = Navigator(
-        tracker, build_system(system, options), smoother, Fuser(config.overlay), session_volume(session)
-    )
+    registrar = session_registrar(session, config, volume.modality)
+    navigator = Navigator(tracker, registrar, smoother, Fuser(config.overlay), volume)
     navigator.prepare()
     return navigator, feed
+
+
+def session_registrar(session: Session, config: ReplayConfig, modality: str) -> Registrar:
+    """The system that the configuration or the session names, for volumes of a modality.
+
+    Raises:
+        ConfigError: an unknown system, similarity, optimizer or option.
+    """
+    system = config.system or session.config.system
+    options = dict(session.config.options) if system == session.config.system else {}
+    short = {"similarity": config.similarity, "optimizer": config.optimizer}
+    return build_system(system, options | {key: value for key, value in short.items() if value}, modality)
 
 
 def build_feed(session: Session, config: ReplayConfig) -> Feed:

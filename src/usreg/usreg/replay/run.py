@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..data.session_events import FrameEvent, SkippedEvent, TransformEvent, TruthEvent, session_frames
+from ..data.session_volumes import with_volume
 from ..data.sessions import Session
 from ..errors import LostError, UsregError
 from ..evaluation import write_report
@@ -53,8 +54,8 @@ def replay_session(
     Raises:
         UsregError: the session cannot be read, or the report cannot be written.
     """
-    session = find_session(path)
     config = config or ReplayConfig(system=system)
+    session = with_volume(find_session(path), config.register_to)
     total = frame_count(session)
     collector = Collector(total, config.snapshots)
     with fixed_threads():
