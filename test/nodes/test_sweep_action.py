@@ -19,13 +19,13 @@ from std_srvs.srv import SetBool  # noqa: E402
 from usreg_msgs.action import RegisterSweep  # noqa: E402
 from usreg_msgs.msg import Hypotheses, Registration  # noqa: E402
 
-from usreg.data.types import Volume  # noqa: E402
+from usreg.data.types import Volume, start_estimate  # noqa: E402
 from usreg.data.volumes import write_volume  # noqa: E402
 from usreg.geometry import se3  # noqa: E402
 from usreg.geometry.grid import VoxelGrid  # noqa: E402
 from usreg.geometry.plane import PlaneGrid  # noqa: E402
 from usreg.geometry.sector import full_rectangle  # noqa: E402
-from usreg.nodes import convert  # noqa: E402
+from usreg.nodes import convert, sweep_registration  # noqa: E402
 from usreg.nodes.pose_smoothing import PoseSmoothingNode  # noqa: E402
 from usreg.nodes.registration import RegistrationNode  # noqa: E402
 from usreg.registration.registrar import Registrar  # noqa: E402
@@ -149,6 +149,28 @@ def test_a_sweep_is_registered_and_both_nodes_begin_from_it(
     assert estimates[0].status == Registration.STATUS_ACCEPTED, estimates[0].reason
 
 
+def test_a_global_search_tells_its_hypotheses_and_the_best_is_taken(
+    bench: Any, node: RegistrationNode, client: Client, volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = se3.translation(torch.tensor([30.0, 0.0, 0.0], dtype=torch.float64)) @ TRUTH
+    starts = [start_estimate(pose, volume, WIDE) for pose in (wrong, BEGIN)]
+    monkeypatch.setattr(sweep_registration, "find_starts", lambda frames, searched: starts)
+    smoother = bench.add(PoseSmoothingNode)
+    heard = bench.hear(Hypotheses, "registration/hypotheses", "recorder_latched")
+    handle = client.send(frames=3, use_global_start=True)
+    collect(bench, client, volume, 3)
+    status, result = client.result(handle)
+    assert status == GoalStatus.STATUS_SUCCEEDED and result.success, result.message
+    assert [h.hypothesis_rank for h in result.hypotheses] == [0, 1]
+    bench.until(lambda: len(heard) == 2 and smoother.given is not None)
+    searched, taken = (m.hypotheses for m in heard)
+    assert [h.hypothesis_rank for h in searched] == [0, 1] and [h.hypothesis_rank for h in taken] == [0, 1, 2]
+    used = [h.status == Registration.STATUS_ACCEPTED for h in (*searched, *taken)]
+    assert used == [False, False, True, False, False]
+    apart = se3.log(se3.inverse(TRUTH) @ smoother.given.estimate.world_T_ct)
+    assert apart[:3].norm() < 0.5
+
+
 def test_a_goal_may_end_by_its_duration(bench: Any, client: Client, volume: Volume) -> None:
     handle = client.send(duration=0.15, **given())
     collect(bench, client, volume, 3)
@@ -181,6 +203,9 @@ def test_cancelled_while_registering(
     handle = client.send(frames=2, **given())
     collect(bench, client, volume, 2)
     bench.until(begun.is_set)
+    told = len(client.feedback)
+    bench.until(lambda: len(client.feedback) > told + 3)  # the executor goes on while the worker is busy
+    assert client.feedback[-1].stage == RegisterSweep.Feedback.STAGE_REGISTERING
     client.cancel(handle)
     status, result = client.result(handle)
     assert status == GoalStatus.STATUS_CANCELED and not result.success

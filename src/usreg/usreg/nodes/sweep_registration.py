@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ import torch
 from usreg_msgs.action import RegisterSweep
 from usreg_msgs.msg import Hypotheses, Registration
 
-from ..data.types import Estimate, Problem, Volume, start_estimate
+from ..data.types import Estimate, Problem, TrackedFrame, Volume, start_estimate
 from ..errors import LostError, NoOverlapError, UsregError
 from ..registration.sweep import Sweep, SweepConfig, sweep_frames
 from . import convert, parameters
@@ -21,6 +21,14 @@ if TYPE_CHECKING:
     from .registration import RegistrationNode
 
 Stage = RegisterSweep.Feedback
+
+
+def find_starts(frames: tuple[TrackedFrame, ...], volume: Volume) -> Sequence[Estimate]:
+    """See `global_start.find_starts`; imported when it is needed."""
+    from ..registration import global_start
+
+    found: Sequence[Estimate] = global_start.find_starts(frames, volume)
+    return found
 
 
 class SweepRegistration:
@@ -86,12 +94,10 @@ class SweepRegistration:
 
     def _from_nowhere(self, run: SweepRun, sweep: Sweep, volume: Volume) -> Outcome:
         """A global search, then a registration from each of its starts; the best one counts."""
-        from ..registration.global_start import find_starts
-
         unknown = start_estimate(torch.eye(4, dtype=torch.float64), volume)
         problem = sweep.choose(Problem(tuple(run.frames), volume, unknown), start_is_known=False)
         run.note(Stage.STAGE_SEARCHING, len(sweep_frames(problem)))
-        starts = tuple(find_starts(problem.fixed, volume))
+        starts = tuple(find_starts(sweep_frames(problem), volume))
         self._tell(run, starts)
         best = self.node.allowed(
             sweep.best(problem, starts, lambda score: run.note(Stage.STAGE_REGISTERING, score=score))
