@@ -127,7 +127,8 @@ def registrars(options: dict[str, Any], fit: bool) -> dict[str, Registrar]:
     stages = {"first": OPEN, "searched": SHUT}
     if options.get("spread", {}).get("count") == 0:
         del stages["searched"]
-    return {name: build("intensity", options | {"gate": gate}) for name, gate in stages.items()}
+    closer = options.get("evidence", {}) | {"all": True}
+    return {name: build("intensity", options | {"gate": gate, "evidence": closer}) for name, gate in stages.items()}
 
 
 def estimates(kind: str, setting: Setting, folder: Path, starts: int, fit: bool) -> Iterator[dict[str, Any]]:
