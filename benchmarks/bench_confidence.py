@@ -25,10 +25,11 @@ from matplotlib.figure import Figure
 
 from usreg.data.types import Estimate, Problem, TrackedFrame, Volume, start_estimate
 from usreg.errors import NoOverlapError
-from usreg.evaluation import Reliability, pose_error
+from usreg.evaluation import Reliability, normalised_error, pose_error
 from usreg.evaluation.figures import plot_reliability
 from usreg.geometry import rotation, se3
 from usreg.reconstruction import ReconstructionConfig, reconstruct
+from usreg.registration.confidence import inflation
 from usreg.registration.normal import world_T_ref
 from usreg.registration.registrar import Registrar
 from usreg.simulation.case_files import read_case
@@ -92,7 +93,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--cases", type=Path, default=ROOT / "build" / "bench" / "cases")
     parser.add_argument("--seeds", default="2000:2020", help="bodies A:B")
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
-    parser.add_argument("--starts", type=int, default=100, help="a body")
+    parser.add_argument("--starts", type=int, default=120, help="a body")
     parser.add_argument("--set", default="{}", help="JSON: further options of the system, over those of the kind")
     parser.add_argument("--fit", action="store_true", help="make config/confidence anew from these bodies")
     parser.add_argument("--rows", type=Path, help="JSON of estimates that were gathered before: nothing is registered")
@@ -145,9 +146,11 @@ def estimates(kind: str, setting: Setting, folder: Path, starts: int, fit: bool)
             start = drawn_start(sweep, chosen, volume, setting.limits, rng)
             problem = Problem(tuple(sweep.frames[n] for n in chosen), volume, start)
             for stage, system in systems.items():
-                yield {"kind": kind, "body": case.seed, "sweep": sweep.name, "stage": stage} | one(
-                    problem, system, sweep, chosen
-                )
+                row = {"kind": kind, "body": case.seed, "sweep": sweep.name, "stage": stage}
+                row |= one(problem, system, sweep, chosen)
+                if fit:  # in units of the covariance as the residuals give it
+                    row["nees"] = row.get("nees", math.nan) * inflation(kind)
+                yield row
 
 
 def volumes(sweeps: tuple[Sweep, ...], ct: Volume, same: bool) -> Iterator[tuple[Sweep, Volume]]:
@@ -210,9 +213,12 @@ def one(problem: Problem, system: Registrar, sweep: Sweep, chosen: list[int]) ->
         found = system(problem)
     except NoOverlapError:
         return {"initial_mm": initial, "tre_mm": initial, "evidence": {}, "probability": 0.0, "accepted": False}
+    middle = chosen[len(chosen) // 2]
+    true = sweep.frames[middle].world_T_image @ se3.inverse(sweep.ct_T_images[middle])
     return {
         "initial_mm": initial,
         "tre_mm": tre(found.world_T_ct),
+        "nees": normalised_error(found.world_T_ct, true, found.covariance, found.pivot),
         "evidence": dict(found.evidence),
         "probability": found.probability,
         "accepted": found.accepted,

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from scipy.stats import chi2
 
 from usreg.config import to_mapping
 from usreg.evaluation import Reliability, fit_logistic, reliability
@@ -44,7 +45,13 @@ def fit_confidence(rows: Rows, command: str, what: str) -> Confidence:
     """Coefficients of all stages; the stage that knows most comes first."""
     stages = sorted({str(r["stage"]) for r in rows}, key=lambda s: s != "searched")
     models = [fit_model([r for r in rows if r["stage"] == s]) for s in stages]
-    return Confidence(tuple(models), command, what)
+    return Confidence(tuple(models), _round(inflation(rows)), command, what)
+
+
+def inflation(rows: Rows) -> float:
+    """Median squared error of good estimates in units of their covariance, over what six directions should have."""
+    squared = [r["nees"] for r in rows if r["tre_mm"] < BELOW_MM and math.isfinite(r.get("nees", math.nan))]
+    return max(1.0, float(np.median(squared) / chi2.median(6))) if squared else 1.0
 
 
 def fit_model(rows: Rows) -> Model:

@@ -55,7 +55,8 @@ def test_the_model_that_knows_most_speaks() -> None:
     assert math.isnan(both({"contrast": 1.0}))
 
 
-def test_a_kind_that_nobody_fitted_has_no_probability() -> None:
+def test_a_kind_that_nobody_fitted_has_no_probability_and_its_covariance_stays() -> None:
+    assert confidence.inflation("nonsense_across_frame") == 1.0 and not confidence.asked("nonsense_across_frame")
     assert math.isnan(confidence.probability({"score": 0.9}, "nonsense_across_frame"))
 
 
@@ -85,6 +86,16 @@ def test_bad_coefficients(wrong: dict[str, object]) -> None:
     term = {"name": "score", "weight": 1.0, "mean": 0.5, "deviation": 0.1, "low": 0.2, "high": 0.8} | wrong
     with pytest.raises(ConfigError):
         from_mapping(Confidence, {"models": [{"bias": 0.0, "terms": [term]}]})
+
+
+def test_inflation_has_a_range() -> None:
+    with pytest.raises(ConfigError, match="inflation"):
+        Confidence((), inflation=0.0)
+
+
+def test_what_counts_for_a_kind_and_how_far_its_covariance_grows(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(confidence, "coefficients", lambda kind: Confidence((Model(0.0, (SCORE, SHIFT)),), 7.0))
+    assert confidence.asked("any") == {"score", "moved_mm"} and confidence.inflation("any") == 7.0
 
 
 def test_each_kind_of_evidence_counts_once() -> None:

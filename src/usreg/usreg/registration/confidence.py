@@ -80,12 +80,18 @@ class Confidence:
 
     Args:
         models: of a kind of registration; the first whose evidence is all there speaks (after a search more is known).
+        inflation: factor on the covariance that the residuals give, by which it fits the errors of good estimates: what
+            is wrong in the model (speed of sound, refraction, another breath) the residuals of one frame do not show.
         command: that made it. fitted_on: bodies, estimates and settings.
     """
 
     models: tuple[Model, ...]
+    inflation: float = 1.0
     command: str = ""
     fitted_on: str = ""
+
+    def __post_init__(self) -> None:
+        check_range("inflation", self.inflation, 1e-3, 1e6)
 
     def __call__(self, evidence: Mapping[str, float]) -> float:
         """The probability; NaN where the evidence does not suffice."""
@@ -115,6 +121,12 @@ def probability(evidence: Mapping[str, float], kind: str) -> float:
     """
     model = coefficients(kind)
     return math.nan if model is None else model(evidence)
+
+
+def inflation(kind: str) -> float:
+    """Factor on the covariance of a kind; 1 without coefficients."""
+    model = coefficients(kind)
+    return 1.0 if model is None else model.inflation
 
 
 def asked(kind: str) -> frozenset[str]:

@@ -18,7 +18,7 @@ from ..geometry.grid import VoxelGrid
 from ..geometry.plane import PlaneGrid
 from ..geometry.sector import full_rectangle
 from . import covariance as cov
-from .confidence import asked, kind_of, probability
+from .confidence import asked, inflation, kind_of, probability
 from .contrast import flat_frame, flat_volume
 from .evidence import EvidenceConfig, in_ref_axes, look_closer
 from .gate import GateConfig, contrast, refusal
@@ -231,7 +231,7 @@ class Refine:
         reason = refusal(self.config.gate, optimum.score, structure, optimum.overlap, sigma, rival, sure)
         world_T_ct = scene.world_T_ref @ se3.inverse(optimum.ct_T_ref)
         pivot = se3.transform_points(world_T_ct, problem.moving.grid.centre_ct[None])[0]
-        covariance = cov.world_covariance(in_ref, scene.world_T_ref, pivot)
+        covariance = cov.world_covariance(inflation(kind) * in_ref, scene.world_T_ref, pivot)
         covariance = covariance + cov.tracking_covariance(scene.frames, noises, scene.world_T_ref, pivot)
         return Estimate(
             Rigid(world_T_ct), covariance, pivot, optimum.score, optimum.overlap, not reason, reason,
