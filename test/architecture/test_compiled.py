@@ -20,7 +20,8 @@ def test_a_package_that_cannot_be_written(tmp_path, home):
     """A file in the place of `__pycache__` keeps numba from caching beside the package, also for root."""
     package = tmp_path / "usreg"
     package.mkdir()
-    shutil.copy(Path(usreg.__file__).parent / "compiled.py", package)
+    for name in ("compiled.py", "errors.py"):
+        shutil.copy(Path(usreg.__file__).parent / name, package)
     for name, text in (("__init__.py", ""), ("kernel.py", KERNEL), ("__pycache__", "")):
         (package / name).write_text(text)
     place = tmp_path if home == "writable" else Path("/dev/null")

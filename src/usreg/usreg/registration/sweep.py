@@ -128,7 +128,10 @@ class Sweep(Registrar):
         if not self.settings.correct:
             return first
         frames = sweep_frames(problem)
-        bundle = self._bundle(problem, frames, first)
+        try:
+            bundle = self._bundle(problem, frames, first)
+        except NoOverlapError:
+            return first  # a frame beside the volume tells nothing of the calibration
         corrected = corrected_frames(frames, bundle)
         world_T_ct = world_T_ref(frames) @ se3.inverse(bundle.ct_T_ref)
         begin = start_estimate(world_T_ct, problem.moving, first.covariance)
