@@ -121,7 +121,7 @@ def test_a_flat_objective_leaves_the_start(name: str) -> None:
     assert torch.equal(found.poses, starts()) and (found.score == 0).all()
 
 
-@pytest.mark.parametrize("name", ["bobyqa", "cmaes"])
+@pytest.mark.parametrize("name", NAMES)
 def test_bounds_are_kept(name: str) -> None:
     found = run(name, Hill(width_mm=20.0), se3.identity()[None], replace(TERMS, step_mm=0.5, reach_mm=1.5))
     assert found.poses[0, :3, 3].abs().max() <= 1.5 + 1e-9 and found.poses[0, 0, 3] > 1.4

@@ -32,7 +32,7 @@ class OptimiserConfig:
         evaluations: for each start at each level (replay); 0 = `EVALUATIONS`. seconds: for one climb of all its starts
             at one level (live); 0 = no limit. Whichever is used up first ends the climb.
         step: first step in standard deviations of the level's smoothing, at least `least_step_mm`.
-        reach: half width of the box of the methods with bounds, likewise.
+        reach: half width of the box about the start that a climb does not leave, likewise.
     """
 
     name: str = "lbfgs"

@@ -79,7 +79,8 @@ class Adam:
         mean = s.mean[rows] / (1 - c.beta1 ** s.age[rows])[:, None]
         square = s.square[rows] / (1 - c.beta2 ** s.age[rows])[:, None]
         step = s.step_mm[rows, None] * mean / (square.sqrt() + 1e-12 * g.norm(dim=1, keepdim=True) + 1e-30)
-        trial, before = s.u[rows] + step, walk.score[rows].clone()
+        reach = walk.terms.reach_mm
+        trial, before = (s.u[rows] + step).clamp(-reach, reach), walk.score[rows].clone()
         looked = walk.look(trial, rows)
         better = looked.allowed & (looked.score > before)
         s.u[rows], s.gradient[rows] = trial, looked.gradient

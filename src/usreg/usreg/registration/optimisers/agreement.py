@@ -48,7 +48,7 @@ class Terms:
         radius_mm: of the images about their common centre: turns by w move points by radius_mm |w|.
         min_overlap: a pose with less overlap than this (or than its start had, if less) is not taken.
         tolerance_mm: steps that move the images by less end the climb.
-        step_mm: length of the first step. reach_mm: half width of the box about the start, for methods with bounds.
+        step_mm: length of the first step. reach_mm: half width of the box about the start that is not left.
     """
 
     radius_mm: float

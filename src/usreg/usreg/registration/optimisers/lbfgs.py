@@ -90,6 +90,7 @@ class Lbfgs:
         rows = torch.nonzero(g.norm(dim=1) > 0)[:, 0]
         while len(rows) and float(walk.left()[rows].max()) >= 1 and not walk.over():
             step = self._steps(memory, rows, g[rows], share[rows], terms.step_mm)
+            step = (u[rows] + step).clamp(-terms.reach_mm, terms.reach_mm) - u[rows]
             looked = walk.look(u[rows] + step, rows)
             taken = self._rises(looked, step, f[rows], g[rows])
             new = rows[taken]
