@@ -219,7 +219,8 @@ def _bench(name: str) -> Callable[..., None]:
     return command
 
 
-for _name in ("refine", "live", "reconstruct", "covariance", "render", "scanner", "sessions", "confidence", "engine"):
+for _name in ("refine", "live", "reconstruct", "covariance", "render", "scanner", "sessions", "confidence", "engine",
+              "similarity"):  # fmt: skip
     bench_app.command(_name, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(_bench(_name))
 
 
