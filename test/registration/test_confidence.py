@@ -21,6 +21,7 @@ from usreg.registration.gate import GateConfig, refusal
 from usreg.registration.refine import Refine, RefineConfig
 from usreg.registration.spread import SpreadConfig
 
+KIND = "ncc_same_frame"
 SCORE = Term("score", 2.0, 0.5, 0.1, 0.2, 0.8)
 SHIFT = Term("moved_mm", -1.0, math.log(3.0), 0.5, math.log(0.5), math.log(20.0), "log")
 COEFFICIENTS = sorted((share_dir() / "config" / "confidence").glob("*.yaml"))
@@ -178,3 +179,21 @@ def test_distance_from_the_start_in_units_of_its_prior() -> None:
 def test_evidence_has_limits(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigError):
         EvidenceConfig(**wrong)  # type: ignore[arg-type]
+
+
+def test_the_refinement_states_the_probability_and_heeds_it(bench, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    tracked = bench.frame(noise=8.0)
+    start = bench.start(tracked, (2.0, -1.0, 1.0), (1.0, 0.0, 0.0))
+    found = {}
+    for bias in (4.0, -4.0):
+        model = Confidence((Model(bias, (Term("drop", 0.5, 0.0, 1.0, -1.0, 1.0),)),), 9.0)
+        monkeypatch.setattr(confidence, "coefficients", lambda kind, model=model: model if kind == KIND else None)
+        stage = Refine(RefineConfig(spread=SpreadConfig(count=0)))
+        found[bias] = stage(bench.problem((tracked,), start), start)
+    sure, unsure = found[4.0], found[-4.0]
+    assert sure.accepted and sure.probability > 0.95 and "drop" in sure.evidence and "restart_mm" not in sure.evidence
+    assert not unsure.accepted and "probability" in unsure.reason and unsure.probability < 0.1
+    monkeypatch.setattr(confidence, "coefficients", lambda kind: None)
+    nobody = Refine(RefineConfig(spread=SpreadConfig(count=0)))(bench.problem((tracked,), start), start)
+    assert nobody.accepted and math.isnan(nobody.probability)
+    assert torch.allclose(sure.covariance, 9.0 * nobody.covariance, rtol=1e-6)
