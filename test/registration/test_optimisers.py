@@ -82,8 +82,8 @@ def test_arrives_from_several_starts(name: str) -> None:
 def test_repeats_to_the_bit_and_leaves_what_is_given(name: str) -> None:
     given = starts(2)
     before, state = given.clone(), np.random.get_state()[1].copy()  # type: ignore[index]
-    a, b = (run(name, Hill(), given, budget=Budget(40)) for _ in range(2))
-    alone = run(name, Hill(), given[:1], budget=Budget(40))
+    a, b = (run(name, Hill(), given, budget=Budget(25)) for _ in range(2))
+    alone = run(name, Hill(), given[:1], budget=Budget(25))
     assert torch.equal(a.poses, b.poses) and torch.equal(given, before)
     assert torch.equal(a.poses[:1], alone.poses)
     assert np.array_equal(np.random.get_state()[1], state)  # type: ignore[index]
@@ -157,11 +157,11 @@ def test_halving_finds_the_best_of_many_starts_at_less_than_the_cost_of_all(name
         spent.append(float(found.evaluations.sum()))
         return found
 
-    config = HalvingConfig(evaluations=10, finish=2, last=400)
+    config = HalvingConfig(evaluations=9, finish=2, last=300)
     best = successive_halving(climb, many, config)
     assert len(best.poses) == 2 and best.score[0] >= best.score[1]
     assert away_mm(best.poses[:1]).max() < 0.2
-    assert spent[0] <= 160 and len(spent) == 4 and sum(spent[:3]) < 16 * 60
+    assert spent[0] <= 144 and len(spent) == 4 and sum(spent[:3]) < 16 * 60
 
 
 def test_halving_prefers_starts_that_see_enough() -> None:

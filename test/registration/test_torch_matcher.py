@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from usreg.data.types import Frame, TrackedFrame, Volume
-from usreg.errors import ConfigError, GeometryError, ShapeError
+from usreg.data.types import Frame, Problem, TrackedFrame, Volume, start_estimate
+from usreg.errors import ConfigError, GeometryError, NoOverlapError, ShapeError
 from usreg.geometry import se3
 from usreg.geometry.grid import VoxelGrid
 from usreg.registration.autograd import score_and_gradient
@@ -21,7 +21,9 @@ from usreg.registration.levenberg import LevenbergConfig, motion_mm, move
 from usreg.registration.ncc_matcher import NccMatcher
 from usreg.registration.normal import View, normal_equations, views, world_T_ref
 from usreg.registration.optimisers import HalvingConfig, OptimiserConfig
+from usreg.registration.refine import LevelConfig, Refine, RefineConfig
 from usreg.registration.scene import image_points
+from usreg.registration.spread import SpreadConfig
 from usreg.registration.torch_matcher import TorchConfig, TorchMatcher, climb_many
 from usreg.similarity import SIMILARITIES, ncc
 
@@ -271,3 +273,38 @@ def test_a_similarity_that_finds_nothing_scores_as_unseen(bench, single) -> None
     assert looked.score[1] == -1.0 and looked.gradient[1].abs().sum() == 0
     assert looked.score[0] > 0.3 and looked.gradient[0].abs().sum() > 0
     assert isinstance(bench.frame().frame, Frame)
+
+
+# --- the whole refinement ----------------------------------------------------------------------------------------
+
+STAGES = (("ncc", "lm"), ("lncc", "lm"), ("lc2", "lm"), ("mind", "lbfgs"), ("ngf", "bobyqa"))
+
+
+def stage(similarity: str, optimizer: str) -> Refine:
+    levels = (LevelConfig(4.0, 4.0, 0.2), LevelConfig(2.0, 3.0, 0.1))
+    spread = SpreadConfig(count=4, climb=1, finish=1)
+    return Refine(RefineConfig(similarity=similarity, optimizer=optimizer, levels=levels, spread=spread))
+
+
+@pytest.mark.parametrize(("similarity", "optimizer"), STAGES)
+def test_the_refinement_rejects_bad_input(bench, similarity, optimizer) -> None:  # type: ignore[no-untyped-def]
+    refine = stage(similarity, optimizer)
+    for case in BAD if optimizer == "lm" else ("constant frame", "volume of NaN", "few samples"):
+        volume, tracked = BAD[case](bench)
+        start = start_estimate(bench.world_T_ct, volume)
+        try:
+            found = refine(Problem((tracked,), volume, start), start)
+        except NoOverlapError as error:
+            assert "constant" not in case and "check the start" in str(error)
+        else:
+            assert case in ("constant frame", "constant volume", "few samples")
+            assert not found.accepted and found.reason and torch.isfinite(found.world_T_ct).all()
+            assert torch.isfinite(found.covariance).all() and math.isfinite(found.score)
+
+
+def test_the_refinement_takes_any_similarity_and_optimiser(bench) -> None:  # type: ignore[no-untyped-def]
+    tracked = bench.frame(noise=6.0)
+    start = bench.start(tracked, (3.0, -2.0, 1.0), (2.0, 2.0, -2.0))
+    found = stage("mind", "lbfgs")(bench.problem((tracked,), start), start)
+    assert bench.tre_mm(start, tracked) > 3.0 > 0.8 > bench.tre_mm(found, tracked)
+    assert 0.5 < found.score <= 1.0 and found.covariance.trace() > 0
