@@ -30,7 +30,6 @@ TERMS: dict[str, tuple[Scale, int]] = {
     "mean_drop": ("linear", 1),
     "standout": ("linear", 1),
     "level_mm": ("log", -1),
-    "halves_mm": ("log", -1),
     "restart_mm": ("log", -1),
     "restart_gain": ("linear", -1),
 }

@@ -16,7 +16,7 @@ from usreg.errors import ConfigError
 from usreg.geometry import se3
 from usreg.registration import confidence
 from usreg.registration.confidence import Confidence, Model, Term
-from usreg.registration.evidence import EvidenceConfig, half_view, look_closer, moved_sigmas
+from usreg.registration.evidence import EvidenceConfig, look_closer, moved_sigmas
 from usreg.registration.gate import GateConfig, refusal
 from usreg.registration.refine import Refine, RefineConfig
 from usreg.registration.spread import SpreadConfig
@@ -138,7 +138,7 @@ def evidence_at(bench, stage: Refine, shift: tuple[float, float, float], **optio
     scene = stage._scene(bench.problem((tracked,), start))
     true = se3.inverse(bench.world_T_ct) @ scene.world_T_ref
     at = true @ se3.translation(torch.tensor(shift, dtype=torch.float64))
-    config = EvidenceConfig(restarts=3, around=16, halves=2, **options)
+    config = EvidenceConfig(restarts=3, around=16, **options)
     return look_closer(scene, at, start, config, {"restart_mm"})
 
 
@@ -147,7 +147,7 @@ def test_evidence_tells_the_right_pose_from_a_wrong_one(bench, stage) -> None:  
     assert right["moved_mm"] == pytest.approx(2.0, abs=1e-6)
     assert right["drop"] > 0.01 > wrong["drop"]
     assert right["standout"] > 2.0 > wrong["standout"]
-    for name in ("level_mm", "halves_mm", "restart_mm"):
+    for name in ("level_mm", "restart_mm"):
         assert 2.0 * right[name] < wrong[name] and right[name] < 1.5
     assert right["restart_gain"] < 0.01
     assert right["posterior_mm"] < right["prior_mm"] < 10.0
@@ -156,17 +156,7 @@ def test_evidence_tells_the_right_pose_from_a_wrong_one(bench, stage) -> None:  
 
 def test_only_what_is_asked_for_is_looked_at(bench, stage) -> None:  # type: ignore[no-untyped-def]
     found = evidence_at(bench, stage, (0.0, 0.0, 0.0))
-    assert "restart_mm" in found and "moved_mm" in found and "drop" not in found and "halves_mm" not in found
-
-
-def test_halves_share_the_samples_out(bench, stage) -> None:  # type: ignore[no-untyped-def]
-    tracked = bench.frame()
-    view = stage._scene(bench.problem((tracked,), bench.start(tracked, (0.0,) * 3, (0.0,) * 3))).views[1][0]
-    left, right, top, bottom = (half_view(view, h).level for h in ("left", "right", "top", "bottom"))
-    whole = len(view.level.value)
-    assert len(left.value) + len(right.value) == len(top.value) + len(bottom.value) == whole
-    assert left.x_mm.max() < right.x_mm.min() and top.y_mm.max() < bottom.y_mm.min()
-    assert 0.35 < len(left.value) / whole < 0.65 and 0.35 < len(top.value) / whole < 0.65
+    assert "restart_mm" in found and "moved_mm" in found and "drop" not in found
 
 
 def test_distance_from_the_start_in_units_of_its_prior() -> None:

@@ -2,15 +2,14 @@
 """What a refinement can say of its own result beyond score and covariance, by name: the material of `confidence`.
 
 A wrong optimum betrays itself in how it was reached (far from the start), in what lies around it (nothing falls off,
-other optima as good, another place at another scale) and in its parts (halves of the image that want other poses).
+other optima as good, another place at another scale).
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -24,10 +23,8 @@ from .normal import View
 from .scene import Scene
 from .spread import halton
 
-HALVES = ("left", "right", "top", "bottom")
 AROUND = ("drop", "mean_drop", "standout")
 RESTARTS = ("level_mm", "restart_mm", "restart_gain")
-HALF = ("halves_mm",)
 
 
 @dataclass(frozen=True)
@@ -38,8 +35,8 @@ class EvidenceConfig:
         level: at which the similarity is asked, 0 = the coarsest. views: of a sweep, so many frames at most.
         probe_mm: how far the images' points are moved to see the score fall off.
         around: poses about the optimum whose scores it is compared with, within `around_mm` of image motion per axis.
-        restarts: climbs that begin near the optimum, within `restart_mm` of image motion per axis.
-        halves: halves of the images that are climbed alone.
+        restarts: climbs from all over the prior of the start, or, where there is none, within `restart_mm` of image
+            motion per axis of the optimum.
         all: whether everything is looked at, or only what the coefficients of `confidence` ask for (to fit them: all).
         iterations, tolerance_mm: of each of these climbs.
         believed: samples' worth of information in a unit of the score; sets what the image says against the prior.
@@ -52,7 +49,6 @@ class EvidenceConfig:
     around_mm: float = 12.0
     restarts: int = 4
     restart_mm: float = 6.0
-    halves: int = 0
     iterations: int = 12
     tolerance_mm: float = 0.3
     believed: float = 100.0
@@ -65,7 +61,6 @@ class EvidenceConfig:
         check_range("views", self.views, 1, 10_000)
         check_range("around", self.around, 2, 10_000)
         check_range("restarts", self.restarts, 0, 1000)
-        check_range("halves", self.halves, 0, len(HALVES))
         check_range("iterations", self.iterations, 2, 1000)
         check_range("tolerance_mm", self.tolerance_mm, 0.0, 10.0)
         check_range("believed", self.believed, 1e-6, 1e9)
@@ -88,17 +83,18 @@ def look_closer(
             where it rises. mean_drop: on average over them.
         standout: score minus the mean of those around, in their standard deviations.
         level_mm: distance to the optimum at `level`, from here.
-        halves_mm: mean distance between here and where halves of the images would go.
-        restart_mm: mean distance between here and where restarts end. restart_gain: best score of theirs minus that of
-            here, both at the optimum at `level`.
+        restart_mm: mean distance between the optimum at `level` and where restarts end. restart_gain: best score of
+            theirs minus that of the optimum.
     """
     look = _Look(scene, min(config.level, len(scene.volumes) - 1), config)
     begin = se3.inverse(start.world_T_ct) @ scene.world_T_ref
     found = {"frames": float(len(scene.frames)), "moved_mm": float(scene.apart_mm(begin, ct_T_ref[None])[0])}
-    found |= _against_prior(look, ct_T_ref, begin, in_ref_axes(start, scene.world_T_ref))
-    for names, group in ((AROUND, _around), (RESTARTS, _restarts), (HALF, _halves)):
-        if config.all or any(name in asked for name in names):
-            found |= group(look, ct_T_ref)
+    prior = in_ref_axes(start, scene.world_T_ref)
+    found |= _against_prior(look, ct_T_ref, begin, prior)
+    if config.all or any(name in asked for name in AROUND):
+        found |= _around(look, ct_T_ref)
+    if config.all or any(name in asked for name in RESTARTS):
+        found |= _restarts(look, ct_T_ref, begin, prior)
     return found
 
 
@@ -126,11 +122,12 @@ class _Look:
         return self.scene.matcher.compare(self.scene.volumes[self.level], self.views, poses)
 
     def climb(self, starts: Tensor, views: list[View]) -> tuple[Tensor, Tensor]:
-        """Ends (B, 4, 4) and their scores (B,)."""
+        """Ends (B, 4, 4) and their scores (B,), less what the prior takes off."""
         stop = LevenbergConfig(iterations=self.config.iterations, tolerance_mm=self.config.tolerance_mm)
         volume, matcher = self.scene.volumes[self.level], self.scene.matcher
-        poses, normal, _ = matcher.climb(volume, views, starts, self.scene.radius_mm, 0.0, stop)
-        return poses, normal.score
+        prior = self.scene.prior
+        poses, normal, _ = matcher.climb(volume, views, starts, self.scene.radius_mm, 0.0, stop, prior)
+        return poses, normal.score if prior is None else normal.score - prior.cost(poses)
 
 
 def image_twists(unit: Tensor, reach_mm: float, radius_mm: float) -> Tensor:
@@ -156,7 +153,7 @@ def _against_prior(look: _Look, pose: Tensor, start: Tensor, prior: Tensor) -> d
     sigma = prior.diagonal().clamp_min(0.0).sqrt()
     if not bool((sigma > 0).all()):
         return {}
-    information = torch.linalg.inv(prior / sigma[:, None] / sigma[None]) / sigma[:, None] / sigma[None]
+    information = torch.linalg.inv(_correlation(prior, sigma)) / sigma[:, None] / sigma[None]
     seen = look.scene.matcher.evaluate(look.scene.volumes[look.level], look.views, pose[None]).matrix[0]
     posterior = torch.linalg.inv(information + look.config.believed * seen)
     points = look.scene.points_ref
@@ -173,24 +170,19 @@ def _twist(start: Tensor, pose: Tensor) -> Tensor:
     return torch.cat([moved[:3, 3], rotation.log(moved[:3, :3])])
 
 
-def _halves(look: _Look, pose: Tensor) -> dict[str, float]:
-    if look.config.halves == 0:
-        return {}
-    total = 0.0
-    for half in HALVES[: look.config.halves]:
-        ends, _ = look.climb(pose[None], [half_view(v, half) for v in look.views])
-        total += float(look.scene.apart_mm(pose, ends)[0])
-    return {"halves_mm": total / look.config.halves}
-
-
-def _restarts(look: _Look, pose: Tensor) -> dict[str, float]:
-    """Climbs from here and from beside here, all at once."""
+def _restarts(look: _Look, pose: Tensor, start: Tensor, prior: Tensor) -> dict[str, float]:
+    """Climbs from here and from elsewhere, all at once."""
     c = look.config
     if c.restarts == 0:
         return {}
-    twists = image_twists(2.0 * halton(c.restarts) - 1.0, c.restart_mm, look.scene.radius_mm)
-    starts = torch.cat([pose[None], move(pose.expand(c.restarts, 4, 4), twists)])
-    ends, scores = look.climb(starts, look.views)
+    unit = 2.0 * halton(c.restarts) - 1.0
+    if bool((prior.diagonal() > 0).all()):
+        values, axes = torch.linalg.eigh(prior)
+        root = axes * values.clamp_min(0.0).sqrt()
+        others = move(start.expand(c.restarts, 4, 4), math.sqrt(3.0) * unit @ root.T)
+    else:
+        others = move(pose.expand(c.restarts, 4, 4), image_twists(unit, c.restart_mm, look.scene.radius_mm))
+    ends, scores = look.climb(torch.cat([pose[None], others]), look.views)
     away = look.scene.apart_mm(ends[0], ends[1:])
     return {
         "level_mm": float(look.scene.apart_mm(pose, ends[:1])[0]),
@@ -199,28 +191,15 @@ def _restarts(look: _Look, pose: Tensor) -> dict[str, float]:
     }
 
 
-def half_view(view: View, half: str) -> View:
-    """Samples on one side of the middle of those that there are."""
-    f = view.level
-    rows, cell = _half(f.cell, f.shape, half)
-    part = replace(f, x_mm=f.x_mm[rows], y_mm=f.y_mm[rows], value=f.value[rows], cell=cell)
-    return View(part, view.ref_T_centre)
-
-
-@functools.lru_cache(maxsize=64)
-def _half(cell: Tensor, shape: tuple[int, int], half: str) -> tuple[Tensor, Tensor]:
-    """Rows of the samples of a half, and their cells: kept, since the cells are shared by all frames of a geometry."""
-    place = (cell % shape[1] if half in ("left", "right") else cell // shape[1]).double()
-    middle = place.median()
-    chosen = place <= middle if half in ("left", "top") else place > middle
-    rows = torch.nonzero(chosen)[:, 0]
-    return rows, cell[rows]
-
-
 def moved_sigmas(covariance: Tensor, twist: Tensor) -> float:
     """Length of a start's error twist (6,) in units of its stated covariance (6, 6); NaN where none is stated."""
     sigma = covariance.diagonal().clamp_min(0.0).sqrt()
     if not bool((sigma > 0).all()):
         return math.nan
-    white = torch.linalg.solve(covariance / sigma[:, None] / sigma[None], twist / sigma)
+    white = torch.linalg.solve(_correlation(covariance, sigma), twist / sigma)
     return math.sqrt(max(0.0, float((twist / sigma) @ white)) / 6.0)
+
+
+def _correlation(covariance: Tensor, sigma: Tensor) -> Tensor:
+    """Scaled to a unit diagonal, with a little more: it can be inverted also where directions depend on one another."""
+    return covariance / sigma[:, None] / sigma[None] + 1e-6 * torch.eye(6, dtype=torch.float64)
