@@ -32,8 +32,9 @@ from usreg.reconstruction import ReconstructionConfig, reconstruct
 from usreg.registration.confidence import inflation
 from usreg.registration.normal import world_T_ref
 from usreg.registration.registrar import Registrar
+from usreg.registration.sweep import Sweep
 from usreg.simulation.case_files import read_case
-from usreg.simulation.cases import Sweep
+from usreg.simulation.cases import Sweep as Recorded
 from usreg.systems import build
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -121,15 +122,18 @@ def _rows(kind: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
-def registrars(options: dict[str, Any], fit: bool) -> dict[str, Registrar]:
+def registrars(setting: Setting, fit: bool) -> dict[str, Registrar]:
     """To fit: what is known at once, and what is known after a search. Else the system as it runs."""
-    if not fit:
-        return {"as it runs": build("intensity", options)}
-    stages = {"first": OPEN, "searched": SHUT}
-    if options.get("spread", {}).get("count") == 0:
-        del stages["searched"]
-    closer = options.get("evidence", {}) | {"all": True}
-    return {name: build("intensity", options | {"gate": gate, "evidence": closer}) for name, gate in stages.items()}
+    options, gates = setting.options, {"as it runs": {}}
+    if fit:
+        gates = {"first": {"gate": OPEN}, "searched": {"gate": SHUT}}
+        options = options | {"evidence": options.get("evidence", {}) | {"all": True}}
+    found = {}
+    for stage, gate in gates.items():
+        system = build("intensity", options | gate)
+        if stage != "searched" or system.stages[0].config.spread.count > 0:  # else it never searches
+            found[stage] = system if setting.frames == 1 else Sweep(system)
+    return found
 
 
 def estimates(kind: str, setting: Setting, folder: Path, starts: int, fit: bool) -> Iterator[dict[str, Any]]:
@@ -137,7 +141,7 @@ def estimates(kind: str, setting: Setting, folder: Path, starts: int, fit: bool)
     case = read_case(folder)
     same = "_same_" in kind
     for number, (sweep, volume) in enumerate(volumes(case.sweeps, case.ct, same)):
-        systems = registrars(setting.options, fit)
+        systems = registrars(setting, fit)
         for system in systems.values():
             system.prepare(volume)
         rng = np.random.default_rng([case.seed, number])
@@ -153,7 +157,7 @@ def estimates(kind: str, setting: Setting, folder: Path, starts: int, fit: bool)
                 yield row
 
 
-def volumes(sweeps: tuple[Sweep, ...], ct: Volume, same: bool) -> Iterator[tuple[Sweep, Volume]]:
+def volumes(sweeps: tuple[Recorded, ...], ct: Volume, same: bool) -> Iterator[tuple[Recorded, Volume]]:
     """Each sweep with what it is registered to: the CT, or the volume that its own even frames make."""
     for sweep in sweeps:
         if not same:
@@ -163,7 +167,7 @@ def volumes(sweeps: tuple[Sweep, ...], ct: Volume, same: bool) -> Iterator[tuple
         yield sweep, reconstruct(even, ReconstructionConfig(0.8))
 
 
-def drawn_frames(sweep: Sweep, count: int, same: bool, rng: np.random.Generator) -> list[int]:
+def drawn_frames(sweep: Recorded, count: int, same: bool, rng: np.random.Generator) -> list[int]:
     """Frames of one registration: one, or so many in a row; of those that did not make the volume."""
     free = list(range(1, len(sweep.frames), 2)) if same else list(range(len(sweep.frames)))
     first = int(rng.integers(max(1, len(free) - count + 1)))
@@ -171,7 +175,7 @@ def drawn_frames(sweep: Sweep, count: int, same: bool, rng: np.random.Generator)
 
 
 def drawn_start(
-    sweep: Sweep, chosen: list[int], volume: Volume, limits: tuple[float, float], rng: np.random.Generator
+    sweep: Recorded, chosen: list[int], volume: Volume, limits: tuple[float, float], rng: np.random.Generator
 ) -> Estimate:
     """A start off the truth about the images' centre: the draw's size is itself drawn, evenly, and stated."""
     frames = tuple(sweep.frames[n] for n in chosen)
@@ -194,7 +198,7 @@ def stated_covariance(half: np.ndarray, world_T_ref: torch.Tensor, world_T_ct: t
     return 0.5 * (covariance + covariance.T)
 
 
-def one(problem: Problem, system: Registrar, sweep: Sweep, chosen: list[int]) -> dict[str, Any]:
+def one(problem: Problem, system: Registrar, sweep: Recorded, chosen: list[int]) -> dict[str, Any]:
     """One estimate: its error over all of its frames, what it says of itself, and its evidence."""
 
     def tre(world_T_ct: torch.Tensor) -> float:
