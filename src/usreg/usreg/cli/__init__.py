@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -110,9 +111,11 @@ def register(
     from .systems import build_registrar
 
     limits = _six_numbers(perturb)
+    make = partial(build_registrar, system, similarity, optimizer, sweep, keyframes, global_start)
+    make(modality)  # names are checked before files are read
     tracked, _ = _load_frames(sequence, calibration, frames)
     reference = read_volume(volume, modality)
-    registrar = build_registrar(system, similarity, optimizer, reference.modality, sweep, keyframes, global_start)
+    registrar = make(reference.modality)
     with progress_bar("registering") as progress:
         found, truth = [t for t in tracked if t is not None], _read_pose(world_t_ct)
         rows = run_study(found, reference, registrar, limits, starts, seed, truth=truth, progress=progress, sweep=sweep)

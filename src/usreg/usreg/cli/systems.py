@@ -8,7 +8,7 @@ from typing import Any
 
 
 def build_registrar(
-    system: str, similarity: str, optimizer: str, modality: str, sweep: int, keyframes: int, global_start: bool
+    system: str, similarity: str, optimizer: str, sweep: int, keyframes: int, global_start: bool, modality: str
 ) -> Any:
     """A registrar of single frames or of sweeps.
 
