@@ -33,13 +33,16 @@ from usreg.registration.confidence import inflation
 from usreg.registration.normal import world_T_ref
 from usreg.registration.registrar import Registrar
 from usreg.registration.sweep import Sweep
-from usreg.simulation.case_files import read_case
+from usreg.simulation.case_files import read_case, write_cases
+from usreg.simulation.cases import CaseConfig
 from usreg.simulation.cases import Sweep as Recorded
 from usreg.systems import build
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from confidence_fit import dump_yaml, fit_confidence, folded, judged  # noqa: E402
 
+# One sweep a body, frames so close that half of them make a volume: for ultrasound in ultrasound.
+DENSE = CaseConfig(frames=80, sweep_s=8.0, most_sweeps=1, least_sweeps=1)
 ROOT = Path(__file__).resolve().parents[1]
 REACH = {"auroc": 0.9, "calibration_error": 0.05, "failures": 0.2, "count": 2000}
 OPEN: dict[str, Any] = {  # a gate that lets everything through at once
@@ -92,6 +95,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", type=Path, default=ROOT / "build" / "bench" / "cases")
+    parser.add_argument("--dense", type=Path, default=ROOT / "build" / "bench" / "dense", help="made where missing")
     parser.add_argument("--seeds", default="2000:2020", help="bodies A:B")
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
     parser.add_argument("--starts", type=int, default=120, help="a body")
@@ -110,11 +114,14 @@ def _rows(kind: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     setting = replace(setting, options=setting.options | json.loads(options.set))
     first, last = (int(n) for n in options.seeds.split(":"))
     rows: list[dict[str, Any]] = []
+    folder = options.dense if "_same_" in kind else options.cases
     for seed in range(first, last):
-        if not (options.cases / str(seed)).is_dir():
+        if "_same_" in kind:
+            write_cases([seed], folder, DENSE)
+        elif not (folder / str(seed)).is_dir():
             continue
         begin = time.perf_counter()
-        found = list(estimates(kind, setting, options.cases / str(seed), options.starts, options.fit))
+        found = list(estimates(kind, setting, folder / str(seed), options.starts, options.fit))
         rows += found
         bad = np.mean([r["tre_mm"] >= 5.0 for r in found])
         print(f"{kind} body {seed}: {len(found)} estimates, {100 * bad:.0f} % of 5 mm or more, "
