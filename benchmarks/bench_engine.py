@@ -77,9 +77,11 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     p.add_argument("--capture-starts", type=int, default=5, help="a body, size and similarity")
     p.add_argument("--capture-frames", type=int, default=1, help="registered together")
     p.add_argument("--capture-similarities", nargs="+", help="default: all, and the peer")
-    p.add_argument("--sizes", type=float, nargs="+", default=[2, 4, 6, 8, 10, 12.5, 15, 20, 25, 30],
+    p.add_argument("--sizes", type=float, nargs="+", default=[2, 4, 6, 8, 10, 15, 20, 30],
                    help="of the capture range: mm and degrees at once")  # fmt: skip
     p.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder with liver_sweep")
+    p.add_argument("--capture-budget", type=float, default=120.0, help="seconds for a curve; fewer starts beyond it")
+    p.add_argument("--global-sweeps", type=int, default=1, help="a body; windows change from body to body")
     p.add_argument("--global-set", default="{}", help="JSON: options of the global start")
     p.add_argument("--out", type=Path, default=ROOT / "build" / "bench", help="folder of the results")
     p.add_argument("--threads", type=int, default=2)

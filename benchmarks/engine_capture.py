@@ -2,7 +2,8 @@
 """From how far off each similarity still finds the pose: success against the size of the perturbation.
 
 A perturbation of size s is a shift of s mm and a turn of s degrees, both in random directions, about the image's
-centre. The capture range is the largest size up to which success stays at 90 % or above.
+centre. The capture range is the largest size up to which success stays at 90 % or above. A similarity alone is the
+climb from the start, coarse to fine; "re-tries" is the whole registration, which looks around where it is not content.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +32,11 @@ from usreg.systems.intensity import NAMES
 SUCCESS = 0.9
 SAME_MM, ACROSS_MM = 2.0, 5.0
 LIVER_SPACING_MM = 0.8
-PEER = "itk"
+PEER, RETRIES = "itk", ", re-tries"
+OPEN = {  # lets everything through at once: the climb from the start is all that happens
+    "min_overlap": 0.0, "min_score": -1.0, "min_structure": -1.0, "clear_overlap": 0.0, "max_sigma_mm": 1e6,
+    "min_probability": 0.0, "clear_probability": 0.0,
+}  # fmt: skip
 Material = Callable[[], Iterator[tuple[Volume, list[Named]]]]
 
 
@@ -46,7 +52,9 @@ class Kind:
 
 def capture(options: argparse.Namespace) -> dict[str, Any]:
     """Curves of every similarity and of the peer, within and across modalities."""
-    names = options.capture_similarities or [*NAMES, *([PEER] if options.peer != "none" else [])]
+    names = options.capture_similarities or [
+        *NAMES, *(f"{s}{RETRIES}" for s in ("ncc", options.similarity)), *([PEER] if options.peer != "none" else [])
+    ]  # fmt: skip
     result: dict[str, Any] = {"sizes": options.sizes}
     for kind in _kinds(options):
         curves = {name: curve(name, kind, options) for name in names}
@@ -75,15 +83,16 @@ def _kinds(options: argparse.Namespace) -> list[Kind]:
 def curve(name: str, kind: Kind, options: argparse.Namespace) -> dict[str, Any]:
     """Success at every size, and the capture range; an error of the system is told in its place."""
     found: dict[float, list[Attempt]] = {size: [] for size in options.sizes}
+    end = time.perf_counter() + options.capture_budget
     try:
         registrar = _registrar(name, kind, options)
         for volume, targets in kind.material():
+            begin = time.perf_counter()
             registrar.prepare(volume)
-            count = len(targets) if kind.modality == "US" else options.capture_starts
-            for size, rows in found.items():
-                twists = draw_directions(size, size, count, options.seed + len(rows) + round(1000 * size))
-                for k, twist in enumerate(twists):
-                    rows.append(attempt(*targets[k % len(targets)], volume, registrar, twist))
+            end += time.perf_counter() - begin
+            for target in targets:
+                if time.perf_counter() < end:
+                    _all_sizes(found, target, volume, registrar, options.seed)
     except UsregError as error:
         print(f"  {name}: {error}", file=sys.stderr)
         return {"error": str(error)}
@@ -99,11 +108,23 @@ def curve(name: str, kind: Kind, options: argparse.Namespace) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _all_sizes(
+    found: dict[float, list[Attempt]], named: Named, volume: Volume, registrar: Registrar, seed: int
+) -> None:
+    """One start of every size, the same for every similarity."""
+    for size, rows in found.items():
+        (twist,) = draw_directions(size, size, 1, seed + 1000 * len(rows) + round(10 * size))
+        rows.append(attempt(*named, volume, registrar, twist))
+
+
 def _registrar(name: str, kind: Kind, options: argparse.Namespace) -> Registrar:
+    """The peer, a similarity as it runs ("lc2, re-tries"), or its climb from the start alone."""
     if name == PEER:
         return build(PEER, json.loads(options.peer_set), kind.modality)
-    more = json.loads(options.set) if name == options.similarity and kind.modality == "CT" else {}
-    return build("intensity", {"similarity": name} | more, kind.modality)
+    similarity, whole, _ = name.partition(RETRIES)
+    more = json.loads(options.set) if similarity == options.similarity and kind.modality == "CT" else {}
+    gate = {} if whole else {"gate": OPEN}
+    return build("intensity", {"similarity": similarity, **more, **gate}, kind.modality)
 
 
 def range_of(sizes: list[float], success: list[float]) -> float:
@@ -119,13 +140,14 @@ def range_of(sizes: list[float], success: list[float]) -> float:
 def _table(kind: Kind, curves: dict[str, Any], sizes: list[float]) -> None:
     counts = [c["count"] for c in curves.values() if "count" in c]
     print(f"{kind.name}: share of starts that end below {kind.success_mm:g} mm, by size (mm and degrees at once), "
-          f"{max(counts, default=0)} starts each")  # fmt: skip
-    print(f"{'':8}" + "".join(f"{s:6g}" for s in sizes) + f"{'range':>8}{'time':>11}")
+          f"{min(counts, default=0)} to {max(counts, default=0)} "
+          "starts each")  # fmt: skip
+    print(f"{'':16}" + "".join(f"{s:6g}" for s in sizes) + f"{'range':>8}{'time':>11}")
     for name, c in curves.items():
         if "error" in c:
-            print(f"{name:8}not measured: {c['error']}")
+            print(f"{name:16}not measured: {c['error']}")
             continue
-        print(f"{name:8}" + "".join(f"{100 * v:5.0f}%" for v in c["success"]) + f"{c['range']:8g}"
+        print(f"{name:16}" + "".join(f"{100 * v:5.0f}%" for v in c["success"]) + f"{c['range']:8g}"
               f"{1e3 * c['seconds']:8.0f} ms")  # fmt: skip
 
 
