@@ -108,9 +108,14 @@ def scaled(value: float, scale: Scale) -> float:
     return value
 
 
-def kind_of(similarity: str, same_modality: bool, frames: int) -> str:
-    """Name of a kind of registration: what was compared how, and whether one frame or a sweep."""
-    return f"{similarity}_{'same' if same_modality else 'across'}_{'frame' if frames == 1 else 'sweep'}"
+def kind_of(similarity: str, same_modality: bool, frames: int, flat: bool = False) -> str:
+    """Name of a kind of registration: what was compared how, and whether one frame or a sweep.
+
+    Args:
+        flat: brightness and contrast were made alike first (`RefineConfig.contrast_mm`): scores mean something else.
+    """
+    how = f"{similarity}_{'same' if same_modality else 'across'}{'_flat' if flat else ''}"
+    return f"{how}_{'frame' if frames == 1 else 'sweep'}"
 
 
 def probability(evidence: Mapping[str, float], kind: str) -> float:
