@@ -154,7 +154,7 @@ def test_a_global_search_tells_its_hypotheses_and_the_best_is_taken(
 ) -> None:
     wrong = se3.translation(torch.tensor([30.0, 0.0, 0.0], dtype=torch.float64)) @ TRUTH
     starts = [start_estimate(pose, volume, WIDE) for pose in (wrong, BEGIN)]
-    monkeypatch.setattr(sweep_registration, "find_starts", lambda frames, searched: starts)
+    monkeypatch.setattr(sweep_registration, "find_starts", lambda frames, searched, progress: starts)
     smoother = bench.add(PoseSmoothingNode)
     heard = bench.hear(Hypotheses, "registration/hypotheses", "recorder_latched")
     handle = client.send(frames=3, use_global_start=True)

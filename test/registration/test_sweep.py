@@ -63,12 +63,13 @@ def test_a_sweep_is_registered_by_its_keyframes(bench: Any, frames: tuple[Tracke
     assert found.per_frame is None
 
 
-def test_frames_are_weighed_by_their_images_where_no_start_is_known(bench: Any, frames: Any, refine: Refine) -> None:
-    sweep = Sweep(Registrar([refine]), SweepConfig(KeyframeConfig(count=3)))
-    far = bench.start(frames[0], (500.0, 0.0, 0.0), (0.0, 0.0, 0.0))
-    by_image = sweep.choose(bench.problem(frames, far), start_is_known=False)
-    near = sweep.choose(bench.problem(frames, bench.start(frames[0], (0.0,) * 3, (0.0,) * 3)), start_is_known=False)
-    assert len(by_image.fixed) == 3 and by_image.fixed == near.fixed
+def test_frames_may_be_weighed_by_their_images(bench: Any, frames: Any, refine: Refine) -> None:
+    """Then the start does not matter; nor does it where the frames see nothing of the volume from it."""
+    starts = [bench.start(frames[0], (x, 0.0, 0.0), (0.0, 0.0, 0.0)) for x in (500.0, 0.0)]
+    settings = SweepConfig(KeyframeConfig(count=3), weigh="image")
+    chosen = [Sweep(Registrar([refine]), settings).choose(bench.problem(frames, s)).fixed for s in starts]
+    by_pose = Sweep(Registrar([refine]), replace(settings, weigh="pose")).choose(bench.problem(frames, starts[0])).fixed
+    assert len(chosen[0]) == 3 and chosen[0] == chosen[1] == by_pose
 
 
 def test_of_several_starts_the_best_result_counts(bench: Any, frames: Any, refine: Refine) -> None:
@@ -76,6 +77,7 @@ def test_of_several_starts_the_best_result_counts(bench: Any, frames: Any, refin
     sweep = Sweep(
         Registrar([refine]), SweepConfig(KeyframeConfig(count=2)), find=lambda seen, volume: [far, wrong, near]
     )
+    assert sweep.searched(bench.problem(frames, far)) == frames
     found = sweep(bench.problem(frames, far))
     assert found.accepted and bench.tre_mm(found, frames[0]) < 0.2
     none = Sweep(Registrar([refine]), find=lambda seen, volume: [far, far])

@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 Stage = RegisterSweep.Feedback
 
 
-def find_starts(frames: tuple[TrackedFrame, ...], volume: Volume) -> Sequence[Estimate]:
+def find_starts(
+    frames: tuple[TrackedFrame, ...], volume: Volume, progress: Callable[[int, int], None]
+) -> Sequence[Estimate]:
     """See `global_start.find_starts`; imported when it is needed."""
     from ..registration import global_start
 
-    found: Sequence[Estimate] = global_start.find_starts(frames, volume)
-    return found
+    return global_start.find_starts(frames, volume, progress=progress)
 
 
 class SweepRegistration:
@@ -95,12 +96,13 @@ class SweepRegistration:
     def _from_nowhere(self, run: SweepRun, sweep: Sweep, volume: Volume) -> Outcome:
         """A global search, then a registration from each of its starts; the best one counts."""
         unknown = start_estimate(torch.eye(4, dtype=torch.float64), volume)
-        problem = sweep.choose(Problem(tuple(run.frames), volume, unknown), start_is_known=False)
-        run.note(Stage.STAGE_SEARCHING, len(sweep_frames(problem)))
-        starts = tuple(find_starts(sweep_frames(problem), volume))
+        problem = Problem(tuple(run.frames), volume, unknown)
+        starts = tuple(
+            find_starts(sweep.searched(problem), volume, lambda done, total: run.note(Stage.STAGE_SEARCHING))
+        )
         self._tell(run, starts)
         best = self.node.allowed(
-            sweep.best(problem, starts, lambda score: run.note(Stage.STAGE_REGISTERING, score=score))
+            sweep.best(problem, starts, lambda count, score: run.note(Stage.STAGE_REGISTERING, count, score))
         )
         run.note(Stage.STAGE_REGISTERING, score=best.score)
         return Outcome(best, "ACCEPTED" if best.accepted else "REJECTED", best.reason, starts)

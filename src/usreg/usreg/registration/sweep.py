@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from ..config import check_range
 from ..data.types import Estimate, Problem, TrackedFrame, Volume, start_estimate
 from ..errors import ConfigError, NoOverlapError, ShapeError
 from ..geometry import se3
@@ -24,6 +25,7 @@ from .normal import views, world_T_ref
 from .refine import Refine
 from .registrar import Registrar
 
+Note = Callable[[int, float], None]
 FindStarts = Callable[[tuple[TrackedFrame, ...], Volume], Sequence[Estimate]]
 AXES = ("x_mm", "y_mm", "z_mm", "x_rad", "y_rad", "z_rad")
 
@@ -34,17 +36,20 @@ class SweepConfig:
 
     Args:
         keyframes: which frames. bundle: the joint solution.
-        weigh: what a frame says is judged at the start ("pose") or by its image alone ("image"), as always where a
-            start is not known or the similarity has no normal matrix.
+        weigh: what a frame says is judged at the start ("pose") or by its image alone ("image"), as always where
+            the similarity has no normal matrix there.
         correct: whether calibration and tracking errors are solved for.
+        search_frames: at most so many are looked at by a global search.
     """
 
     keyframes: KeyframeConfig = field(default_factory=KeyframeConfig)
     bundle: BundleConfig = field(default_factory=BundleConfig)
     weigh: str = "pose"
     correct: bool = False
+    search_frames: int = 20
 
     def __post_init__(self) -> None:
+        check_range("search_frames", self.search_frames, 1, 1000)
         if self.weigh not in ("pose", "image"):
             raise ConfigError(f"'weigh' is '{self.weigh}'; choose one of ['pose', 'image']")
 
@@ -63,18 +68,14 @@ class Sweep(Registrar):
         self.settings = settings or SweepConfig()
         self.find = find
 
-    def choose(self, problem: Problem, start_is_known: bool = True) -> Problem:
+    def choose(self, problem: Problem) -> Problem:
         """The same problem with its keyframes alone.
-
-        Args:
-            start_is_known: false before a global search: frames are then weighed by their images.
 
         Raises:
             ShapeError: `fixed` is not one or several tracked frames.
         """
         frames = sweep_frames(problem)
-        known = start_is_known and self.settings.weigh == "pose"
-        information = self._information(problem, frames) if known else None
+        information = self._information(problem, frames) if self.settings.weigh == "pose" else None
         rows = select_keyframes(frames, self.settings.keyframes, information)
         return replace(problem, fixed=tuple(frames[row] for row in rows))
 
@@ -91,27 +92,31 @@ class Sweep(Registrar):
         if self.find is None:
             return self.register(self.choose(problem))
         begin = time.perf_counter()
-        problem = self.choose(problem, start_is_known=False)
-        found = self.best(problem, self.find(sweep_frames(problem), problem.moving))
+        found = self.best(problem, self.find(self.searched(problem), problem.moving))
         return replace(found, compute_s=time.perf_counter() - begin)
 
-    def best(
-        self, problem: Problem, starts: Sequence[Estimate], note: Callable[[float], None] | None = None
-    ) -> Estimate:
+    def searched(self, problem: Problem) -> tuple[TrackedFrame, ...]:
+        """The frames that a global search looks at: evenly from all."""
+        frames = sweep_frames(problem)
+        count = min(self.settings.search_frames, len(frames))
+        return tuple(frames[int((k + 0.5) * len(frames) / count)] for k in range(count))
+
+    def best(self, problem: Problem, starts: Sequence[Estimate], note: Note | None = None) -> Estimate:
         """Register from every start; the best result: accepted before refused, then by score.
 
         Args:
-            note: told the best score so far (NaN at first) before each of them.
+            note: told before each of them how many keyframes it has, and the best score so far (NaN at first).
 
         Raises:
             NoOverlapError: from no start the frames cut the volume, or there is none.
         """
         found: list[Estimate] = []
         for start in starts:
+            chosen = self.choose(replace(problem, start=start))
             if note is not None:
-                note(max((e.score for e in found), default=math.nan))
+                note(len(sweep_frames(chosen)), max((e.score for e in found), default=math.nan))
             try:
-                found.append(self.register(replace(problem, start=start)))
+                found.append(self.register(chosen))
             except NoOverlapError:
                 continue
         if not found:
