@@ -319,11 +319,21 @@ def test_a_volume_that_is_not_there_leaves_the_node_unconfigured(bench: Any, stu
 
 
 @pytest.mark.parametrize(
-    "values", [{"options": "- 1"}, {"options": "{a: ["}, {"initial.world_T_ct": [1.0] * 15}, {"niceness": 50}]
+    "values",
+    [
+        {"options": "- 1"},
+        {"options": "{a: ["},
+        {"options": "{unheard_of: 1}"},
+        {"initial.world_T_ct": [1.0] * 15},
+        {"niceness": 50},
+        {"system": "magic"},
+        {"similarity": "likeness"},
+        {"optimizer": "guess"},
+    ],
 )
 def test_parameters_that_cannot_be_used_are_refused(bench: Any, values: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
-        bench.add(RegistrationNode, **values).configure()
+        bench.add(RegistrationNode, **values)
 
 
 def test_a_backward_jump_begins_again(

@@ -108,6 +108,7 @@ class RegistrationNode(LifecycleStage):
         self._inputs: list[Any] = []
         self.sweeps = SweepRegistration(self)
         self._serve()
+        self._build(self.volume_config.modality)  # a wrong name or option is told at once, and ends the node
         self.ready()
 
     def _serve(self) -> None:
