@@ -17,11 +17,11 @@ from ..errors import ConfigError
 from ..registration.matchers import LEAST_SQUARES
 from ..registration.refine import Refine, RefineConfig
 from ..registration.registrar import Registrar, RegistrarConfig
+from ..similarity import SIMILARITIES
 
 AUTO = "auto"
 ACROSS = ("CT", "MR")  # modalities whose brightness says nothing of that of ultrasound
 SAME_SIMILARITY, ACROSS_SIMILARITY = "ncc", "lc2"
-NAMES = ("ncc", "lncc", "lc2", "mind", "ssc", "mi", "nmi", "gc", "ngf")
 WITHOUT_DERIVATIVES = "bobyqa"  # of a similarity without a least-squares form
 
 
@@ -42,8 +42,8 @@ def complete(options: Mapping[str, Any], modality: str = "") -> dict[str, Any]:
     """
     found = {key: value for key, value in options.items() if value != AUTO}
     similarity = found.setdefault("similarity", ACROSS_SIMILARITY if modality in ACROSS else SAME_SIMILARITY)
-    if similarity not in NAMES:
-        raise ConfigError(f"there is no similarity '{similarity}'; choose one of {[AUTO, *NAMES]}")
+    if similarity not in SIMILARITIES:
+        raise ConfigError(f"there is no similarity '{similarity}'; choose one of {[AUTO, *SIMILARITIES]}")
     found = merged(preset(similarity), found)
     found.setdefault("optimizer", "lm" if similarity in LEAST_SQUARES else WITHOUT_DERIVATIVES)
     return found
