@@ -58,17 +58,20 @@ class Setting:
 
     Args:
         options: of the system `intensity`. frames: of one registration. limits: of the draw of starts, mm and degrees.
+        evidence: names that may count; none: all.
     """
 
     limits: tuple[float, float]
     frames: int = 1
     options: dict[str, Any] = field(default_factory=dict)
+    evidence: tuple[str, ...] = ()
 
 
 KINDS = {
     "lc2_across_frame": Setting((12.0, 12.0), options={"similarity": "lc2"}),
     "lc2_across_sweep": Setting((40.0, 40.0), frames=20, options={"similarity": "lc2"}),
-    "ncc_same_frame": Setting((40.0, 40.0)),
+    # in speckle of its own kind the score says it all, for nothing
+    "ncc_same_frame": Setting((30.0, 30.0), evidence=("score", "structure", "overlap", "sigma_mm", "contrast")),
 }
 
 
@@ -82,6 +85,7 @@ def main() -> None:
             continue
         if options.fit:
             rows = [r for r in rows if r["evidence"]]
+            rows = [r | {"evidence": _allowed(r["evidence"], KINDS[kind].evidence)} for r in rows]
             stated = folded(rows)
             _fit(kind, rows, options)
         else:
@@ -90,6 +94,10 @@ def main() -> None:
         result = judged(rows, stated)
         table(kind, rows, result, options.fit)
         _write(kind, rows, stated, result, options)
+
+
+def _allowed(evidence: dict[str, float], names: tuple[str, ...]) -> dict[str, float]:
+    return {k: v for k, v in evidence.items() if not names or k in names}
 
 
 def _options() -> argparse.Namespace:
@@ -134,7 +142,7 @@ def registrars(setting: Setting, fit: bool) -> dict[str, Registrar]:
     options, gates = setting.options, {"as it runs": {}}
     if fit:
         gates = {"first": {"gate": OPEN}, "searched": {"gate": SHUT}}
-        options = options | {"evidence": options.get("evidence", {}) | {"all": True}}
+        options = options | {"evidence": options.get("evidence", {}) | {"all": not setting.evidence}}
     found = {}
     for stage, gate in gates.items():
         system = build("intensity", options | gate)
