@@ -3,7 +3,8 @@
 
 The bodies are cases of `usreg simulate cases`; those that are missing are made. Parameters were chosen on 1000:1020;
 the figures that count are those of bodies which nobody has looked at, 2000:2020. Errors are those of the images
-against where they truly lie; every start counts, accepted or not, and one without a result ends where it began.
+against where they truly lie; every start counts, accepted or not, and one without a result ends where it began. A start
+states the covariance of its draw, and nothing else is known of the truth.
 """
 
 from __future__ import annotations
@@ -18,7 +19,15 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from bench_refine import _set_threads  # noqa: E402
-from engine_attempts import Attempt, Registers, attempt, figures, plain, uniform_directions  # noqa: E402
+from engine_attempts import (  # noqa: E402
+    Attempt,
+    Registers,
+    attempt,
+    direction_variance,
+    figures,
+    plain,
+    uniform_directions,
+)
 from engine_capture import capture  # noqa: E402
 from engine_cases import cases, frame_targets, make_missing, seeds_of, sweep_targets  # noqa: E402
 from engine_global import global_starts  # noqa: E402
@@ -28,7 +37,7 @@ from usreg.registration.keyframes import KeyframeConfig  # noqa: E402
 from usreg.registration.registrar import Registrar  # noqa: E402
 from usreg.registration.sweep import Sweep, SweepConfig  # noqa: E402
 from usreg.simulation.cases import Case  # noqa: E402
-from usreg.study import draw_twists  # noqa: E402
+from usreg.study import draw_twists, variance_of  # noqa: E402
 from usreg.systems import build  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -113,16 +122,16 @@ def frame_study(options: argparse.Namespace) -> dict[str, Any]:
             system.prepare(case.ct)
             prepare_s.append(time.perf_counter() - begin)
         targets = frame_targets(case, options.starts)
-        twists = draw_twists(limits, len(targets), options.seed + case.seed)
+        twists, variance = draw_twists(limits, len(targets), options.seed + case.seed), variance_of(limits)
         if not warm:
-            attempt(*targets[0], case.ct, systems[options.similarity], 0.1 * twists[0])
+            attempt(*targets[0], case.ct, systems[options.similarity], 0.1 * twists[0], variance)
             warm = True
         every = max(1, len(targets) // max(1, options.peer_starts))
         for k, ((name, target), twist) in enumerate(zip(targets, twists, strict=True)):
-            own_one = attempt(name, target, case.ct, systems[options.similarity], twist)
+            own_one = attempt(name, target, case.ct, systems[options.similarity], twist, variance)
             found[options.similarity].append(own_one)
             if "itk" in systems and k % every == every // 2:
-                found["itk"].append(attempt(name, target, case.ct, systems["itk"], twist))
+                found["itk"].append(attempt(name, target, case.ct, systems["itk"], twist, variance))
                 beside.append(own_one)
         _told("frame", case, found[options.similarity])
     result = {name: figures(rows) for name, rows in found.items()}
@@ -165,11 +174,14 @@ def sweep_study(options: argparse.Namespace) -> dict[str, Any]:
         registrar.prepare(case.ct)
         targets = sweep_targets(case, options.sweep) * options.sweep_starts
         seed = options.seed + case.seed
-        draws = {"per axis": draw_twists((mm,) * 3 + (deg,) * 3, len(targets), seed),
-                 "directions": uniform_directions(mm, deg, len(targets), seed)}  # fmt: skip
-        for draw, twists in draws.items():
+        box = (mm,) * 3 + (deg,) * 3
+        draws = {
+            "per axis": (draw_twists(box, len(targets), seed), variance_of(box)),
+            "directions": (uniform_directions(mm, deg, len(targets), seed), direction_variance(mm, deg)),
+        }
+        for draw, (twists, variance) in draws.items():
             for (name, target), twist in zip(targets, twists, strict=True):
-                found[draw].append(attempt(name, target, case.ct, registrar, twist))
+                found[draw].append(attempt(name, target, case.ct, registrar, twist, variance))
         _told("sweep", case, found["per axis"])
     result = {name: figures(rows) for name, rows in found.items()}
     print(f"CT to ultrasound, {options.similarity}, sweeps of {options.sweep} frames"

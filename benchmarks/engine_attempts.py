@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from usreg.data.types import Estimate, Problem, Volume, start_estimate
+from usreg.data.types import Estimate, Problem, Volume
 from usreg.errors import NoOverlapError
 from usreg.evaluation import PoseError
 from usreg.study import Target, draw_directions
@@ -52,9 +52,11 @@ class Attempt:
         return self.final.tre_mm > self.initial.tre_mm
 
 
-def attempt(name: str, target: Target, volume: Volume, registrar: Registers, twist: Tensor) -> Attempt:
-    """Perturb by the twist (6,), register, compare with the truth."""
-    start = start_estimate(target.start(twist), volume)
+def attempt(
+    name: str, target: Target, volume: Volume, registrar: Registers, twist: Tensor, variance: Tensor | None = None
+) -> Attempt:  # fmt: skip
+    """Perturb by the twist (6,), register, compare with the truth. variance: (6,) of the twists, which is stated."""
+    start = target.started(twist, volume, variance)
     initial, begin = target.error(start.world_T_ct), time.perf_counter()
     try:
         e = registrar(Problem(target.frames, volume, start))
@@ -68,6 +70,12 @@ def uniform_directions(mm: float, deg: float, count: int, seed: int) -> Tensor:
     """Twists (count, 6) in random directions, length and angle uniform up to these."""
     size = torch.rand(count, 2, generator=torch.Generator().manual_seed(seed + 1), dtype=torch.float64)
     return draw_directions(mm, deg, count, seed) * size.repeat_interleave(3, 1)
+
+
+def direction_variance(mm: float, deg: float, uniform: bool = True) -> Tensor:
+    """Variances (6,) of random directions with length and angle uniform up to these, or of exactly these."""
+    size = torch.tensor([mm] * 3 + [math.radians(deg)] * 3, dtype=torch.float64)
+    return size**2 / (9.0 if uniform else 3.0)
 
 
 def figures(found: Sequence[Attempt], success_mm: float = 5.0) -> dict[str, Any]:

@@ -18,16 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from engine_attempts import Attempt, attempt, figures
+from engine_attempts import Attempt, attempt, direction_variance, figures
 from engine_cases import Named, cases, frame_targets, liver_targets, seeds_of, sweep_targets
 from matplotlib.figure import Figure
 
 from usreg.data.types import Volume
 from usreg.errors import UsregError
 from usreg.registration.registrar import Registrar
+from usreg.similarity import SIMILARITIES
 from usreg.study import draw_directions
 from usreg.systems import build
-from usreg.systems.intensity import NAMES
 
 SUCCESS = 0.9
 SAME_MM, ACROSS_MM = 2.0, 5.0
@@ -53,7 +53,7 @@ class Kind:
 def capture(options: argparse.Namespace) -> dict[str, Any]:
     """Curves of every similarity and of the peer, within and across modalities."""
     names = options.capture_similarities or [
-        *NAMES, *(f"{s}{RETRIES}" for s in ("ncc", options.similarity)), *([PEER] if options.peer != "none" else [])
+        *SIMILARITIES, *(f"{s}{RETRIES}" for s in ("ncc", options.similarity)), *([PEER] if options.peer != "none" else [])
     ]  # fmt: skip
     result: dict[str, Any] = {"sizes": options.sizes}
     for kind in _kinds(options):
@@ -114,7 +114,7 @@ def _all_sizes(
     """One start of every size, the same for every similarity."""
     for size, rows in found.items():
         (twist,) = draw_directions(size, size, 1, seed + 1000 * len(rows) + round(10 * size))
-        rows.append(attempt(*named, volume, registrar, twist))
+        rows.append(attempt(*named, volume, registrar, twist, direction_variance(size, size, uniform=False)))
 
 
 def _registrar(name: str, kind: Kind, options: argparse.Namespace) -> Registrar:

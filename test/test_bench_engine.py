@@ -67,7 +67,9 @@ def test_a_start_without_a_result_ends_where_it_began(load) -> None:
 
 
 def test_draws_in_all_directions_stay_within_their_limits(load) -> None:
-    twists = load("engine_attempts").uniform_directions(15.0, 10.0, 2000, seed=4)
+    attempts = load("engine_attempts")
+    twists = attempts.uniform_directions(15.0, 10.0, 2000, seed=4)
+    assert torch.allclose(twists.var(0), attempts.direction_variance(15.0, 10.0), rtol=0.1)
     length, angle = twists[:, :3].norm(dim=-1), twists[:, 3:].norm(dim=-1)
     assert length.max() <= 15 and angle.max() <= math.radians(10) + 1e-12
     assert length.mean() == pytest.approx(7.5, rel=0.05) and angle.mean() == pytest.approx(math.radians(5), rel=0.05)

@@ -121,6 +121,19 @@ def test_a_sweep_without_a_result_keeps_its_start() -> None:
     assert row.reason == "no overlap at all"
 
 
+def test_a_start_states_the_covariance_of_its_draw() -> None:
+    """Drawn starts, seen as world_T_ct = Exp(x) truth about the volume's centre, have the stated covariance."""
+    target, limits = study.Target(tuple(frames(5)), TRUTH), (1.0, 2.0, 3.0, 0.5, 1.0, 1.5)
+    twists = study.draw_twists(limits, 500, seed=1)
+    pivot = se3.transform_points(TRUTH, VOLUME.grid.centre_ct[None])[0]
+    errors = torch.stack([se3.error_at_pivot(target.start(t), TRUTH, pivot) for t in twists])
+    stated = target.started(torch.zeros(6, dtype=torch.float64), VOLUME, study.variance_of(limits)).covariance
+    scale = stated.diagonal().sqrt()
+    assert ((errors.T.cov() - stated) / (scale[:, None] * scale)).abs().max() < 0.12
+    assert not target.started(twists[0], VOLUME).covariance.any()
+    assert not target.started(twists[0], VOLUME, study.variance_of((1, 1, 1, 1, 1, 0))).covariance.any()
+
+
 def test_directed_draws_have_one_length_and_one_angle() -> None:
     twists = study.draw_directions(4.0, 10.0, 500, seed=3)
     assert torch.allclose(twists[:, :3].norm(dim=-1), torch.tensor(4.0, dtype=torch.float64))

@@ -4,6 +4,7 @@
 ct_T_start = ct_T_image @ image_T_centre @ Trans(t) @ Exp(r) @ centre_T_image, with t and the rotation vector r uniform
 per axis within plus and minus the limits; the frames are taken in turn. TRE is the mean over a 5x5 grid in the sector.
 A sweep is moved as one, about its centre, in the axes of its middle frame; its TRE is the mean over all its frames.
+A start states the covariance of its draw, as the first pose of a session does: a user knows how far off it may be.
 """
 
 from __future__ import annotations
@@ -78,6 +79,17 @@ class Target:
         ct_T_start = se3.right_at_centre(ct_T_middle, twist[:3], twist[3:], self.centre())
         return self.frames[self.middle].world_T_image @ se3.inverse(ct_T_start)
 
+    def started(self, twist: Tensor, volume: Volume, variance: Tensor | None = None) -> Estimate:
+        """The start as an estimate; its covariance is that of twists with variances (6,), none where one is zero."""
+        world_T_ct = self.start(twist)
+        found = start_estimate(world_T_ct, volume)
+        if variance is None or not bool((variance > 0).all()):
+            return found
+        world_T_centre = self.frames[self.middle].world_T_image @ se3.translation(self.centre())
+        a = se3.adjoint(se3.translation(-found.pivot) @ world_T_centre)
+        covariance = a @ torch.diag(variance) @ a.T
+        return replace(found, covariance=0.5 * (covariance + covariance.T))
+
     def error(self, world_T_ct: Tensor) -> PoseError:
         """Errors of all images for a pose of the volume."""
         return poses_error(self.placed(world_T_ct), self.true_ct_T_images, [f.frame.geometry for f in self.frames])
@@ -94,6 +106,12 @@ def draw_twists(limits: Sequence[float], count: int, seed: int) -> Tensor:
     half = torch.tensor([*limits[:3], *(math.radians(v) for v in limits[3:])], dtype=torch.float64)
     uniform = torch.rand(count, 6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return (2.0 * uniform - 1.0) * half
+
+
+def variance_of(limits: Sequence[float]) -> Tensor:
+    """Variances (6,), mm^2 and rad^2, of what `draw_twists` draws."""
+    half = torch.tensor([*limits[:3], *(math.radians(v) for v in limits[3:])], dtype=torch.float64)
+    return half**2 / 3.0
 
 
 def draw_directions(mm: float, deg: float, count: int, seed: int) -> Tensor:
@@ -140,25 +158,33 @@ def run_study(
     truth = se3.identity() if truth is None else truth
     firsts = range(0, len(frames) - sweep + 1, sweep)
     targets = [Target(tuple(frames[i : i + sweep]), truth) for i in firsts]
-    return run_targets(targets, volume, registrar, draw_twists(limits, starts or len(targets), seed), progress)
+    twists = draw_twists(limits, starts or len(targets), seed)
+    return run_targets(targets, volume, registrar, twists, progress, variance_of(limits))
 
 
 def run_targets(
-    targets: Sequence[Target], volume: Volume, registrar: Registrar, twists: Tensor, progress: Progress | None = None
-) -> list[Row]:
-    """Register from starts off the truth by twists (M, 6), targets taken in turn: a row for each."""
+    targets: Sequence[Target], volume: Volume, registrar: Registrar, twists: Tensor, progress: Progress | None = None,
+    variance: Tensor | None = None,
+) -> list[Row]:  # fmt: skip
+    """Register from starts off the truth by twists (M, 6), targets taken in turn: a row for each.
+
+    Args:
+        variance: (6,) of the twists, which the starts state; None: they state nothing.
+    """
     registrar.prepare(volume)
     rows = []
     for number, twist in enumerate(twists):
-        rows.append(run_one(targets[number % len(targets)], volume, registrar, twist))
+        rows.append(run_one(targets[number % len(targets)], volume, registrar, twist, variance))
         if progress:
             progress(number + 1, len(twists))
     return rows
 
 
-def run_one(target: Target, volume: Volume, registrar: Registrar, twist: Tensor) -> Row:
-    """One start: perturb by the twist (6,), register, compare with the truth."""
-    start = start_estimate(target.start(twist), volume)
+def run_one(
+    target: Target, volume: Volume, registrar: Registrar, twist: Tensor, variance: Tensor | None = None
+) -> Row:  # fmt: skip
+    """One start: perturb by the twist (6,), register, compare with the truth; `variance` as in `run_targets`."""
+    start = target.started(twist, volume, variance)
     try:
         estimate = registrar(Problem(target.frames, volume, start))
     except NoOverlapError as error:
