@@ -52,9 +52,9 @@ class Kind:
 
 def capture(options: argparse.Namespace) -> dict[str, Any]:
     """Curves of every similarity and of the peer, within and across modalities."""
-    names = options.capture_similarities or [
-        *SIMILARITIES, *(f"{s}{RETRIES}" for s in ("ncc", options.similarity)), *([PEER] if options.peer != "none" else [])
-    ]  # fmt: skip
+    whole = [f"{similarity}{RETRIES}" for similarity in ("ncc", options.similarity)]
+    peer = [PEER] if options.peer != "none" else []
+    names = options.capture_similarities or [*SIMILARITIES, *dict.fromkeys(whole), *peer]
     result: dict[str, Any] = {"sizes": options.sizes}
     for kind in _kinds(options):
         curves = {name: curve(name, kind, options) for name in names}
