@@ -2,14 +2,16 @@
 """The breathing model on simulated livers: what it foretells, what it learns, and what it must not break."""
 
 import math
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
 import torch
+from scipy.stats import chi2
 
 from usreg.config import from_mapping
-from usreg.errors import ConfigError
+from usreg.errors import ConfigError, LostError
 from usreg.geometry import se3
 from usreg.simulation.breathing import BreathingConfig
 from usreg.simulation.liver import EstimateConfig, RigidLiver, estimates
@@ -154,12 +156,29 @@ def test_after_a_jump_the_path_is_forgotten_and_learnt_again():
     assert not learnt[max(s for s in learnt if s < 11.0)] and known[-1][1]
 
 
-def test_without_estimates_it_comes_to_rest_and_is_lost():
+def test_a_search_after_the_pose_was_lost_covers_the_whole_breath():
     found = run("breathing", "irregular")
     stamp = found.filter.newest_s
-    near, far = (found.filter.search_start(stamp + dt) for dt in (0.3, 5.0))
-    torch.testing.assert_close(near.world_T_ct, far.world_T_ct, rtol=0, atol=1e-9)
-    assert (far.covariance.diagonal() > near.covariance.diagonal()).all()
+    for ahead_s in (0.5, 1.5, 3.0, 4.5):
+        start = found.filter.search_start(stamp + ahead_s)
+        off = se3.error_at_pivot(start.world_T_ct, found.liver.world_T_ct(stamp + ahead_s), start.pivot)
+        assert float(off @ torch.linalg.solve(start.covariance, off)) < chi2.ppf(0.999, 6)
+        assert start.covariance[:3, :3].diagonal().sum().sqrt() < 12.0
+    with pytest.raises(LostError):
+        found.filter.predict(stamp + 0.5)
+
+
+def test_the_breath_is_remembered_when_the_pose_is_found_again():
+    source = run("breathing", "irregular")
+    config = replace(BREATHING, regain_count=3)
+    again = PoseFilter(config)
+    first = source.seen[0][1]
+    again.initialize(source.seen[0][0], first.world_T_ct, 9 * first.covariance, first.pivot)
+    results = [(s, again.update(s, e)) for s, e in source.seen[1:] if s < 14.0 or s > 16.0]
+    after = [r for s, r in results if s > 16.0]
+    assert [r.accepted for r in after[:3]] == [False, False, True] and "found again: 3" in after[2].reason
+    state = again._history[-1].state
+    assert state.breaths.path is not None and len(state.members) == BREATH + 1
 
 
 def test_lagged_output_is_closer_than_the_live_one():

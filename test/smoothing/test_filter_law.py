@@ -110,6 +110,18 @@ def test_lost_after_the_limit_and_found_again_by_an_estimate(room):
     assert smoother.update(2.1, room.estimate()).accepted and smoother.status == "TRACKING"
 
 
+def test_after_a_loss_one_estimate_is_not_enough_where_more_are_asked_for(room):
+    smoother = room.begin(PoseFilter(FilterConfig(regain_count=3)))
+    smoother.update(0.1, room.estimate())
+    wrong = room.estimate(room.moved([0, 15, 0, 0, 0, 0]))
+    results = [smoother.update(*pair) for pair in ((2.0, wrong), (2.1, room.estimate()), (2.2, room.estimate()))]
+    assert [r.accepted for r in results] == [False] * 3 and "must agree" in results[-1].reason
+    with pytest.raises(LostError):
+        smoother.predict(2.2)
+    assert "found again" in smoother.update(2.3, room.estimate()).reason
+    torch.testing.assert_close(smoother.predict(2.35).world_T_ct, room.world_T_ct)
+
+
 def test_lost_when_the_covariance_is_beyond_the_limit(room):
     smoother = room.begin(PoseFilter(), mm=6.0)
     with pytest.raises(LostError, match="uncertain by 6.0"):

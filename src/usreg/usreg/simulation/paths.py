@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -39,6 +39,8 @@ class PathConfig:
         tremor_mm, tremor_deg: root mean square of a free hand's unrest.
         motor_span: half range of the motor, in degrees (tilt) or mm (slide).
         sweep_s: duration of the motor's sweep; the hand is locked until then and for settle_s more.
+        roam: where the free hand goes after the sweep: to all "windows" of the liver, also to parts of it that the
+            sweep has not seen, or about the window of the "sweep" alone.
     """
 
     speed_mm_s: float = 25.0
@@ -53,6 +55,7 @@ class PathConfig:
     motor_span: float = 28.0
     sweep_s: float = 8.0
     settle_s: float = 2.5
+    roam: Literal["windows", "sweep"] = "windows"
 
     def __post_init__(self) -> None:
         ranges = {
@@ -230,7 +233,7 @@ def _roam(
 ) -> list[tuple[str, Places]]:
     """Places about the windows in a random order, the best one first; enough for the time at half the speed."""
     out = []
-    order = [best, *(w for w in windows if w is not best)]
+    order = [best, *(w for w in windows if w is not best and config.roam == "windows")]
     for i in range(max(1, int(seconds / 3.0))):
         window = order[i % len(order)]
         radius = float(np.linalg.norm(skin.point(window.place[0], window.place[1])[:2] - skin.axis_mm))

@@ -35,6 +35,8 @@ class FilterConfig:
         lag_s: of the fixed-lag output.
         jump_count: so many gated-out estimates in a row that agree with each other re-initialise the filter; 0: never.
         jump_gap_s: they may lie at most this far apart in time.
+        regain_count: once no pose may be given out, so many estimates in a row that agree with each other begin anew;
+            1: a single one inside the gate goes on.
         breathing: how the path of the breath is learnt and followed.
     """
 
@@ -56,6 +58,7 @@ class FilterConfig:
     lag_s: float = 1.0
     jump_count: int = 5
     jump_gap_s: float = 0.5
+    regain_count: int = 1
     breathing: BreathingModelConfig = field(default_factory=BreathingModelConfig)
 
     def __post_init__(self) -> None:
@@ -75,6 +78,7 @@ class FilterConfig:
         check_range("max_late_s", self.max_late_s, 0, 60)
         check_range("lag_s", self.lag_s, 0, 60)
         check_range("jump_count", self.jump_count, 0, 1000)
+        check_range("regain_count", self.regain_count, 1, 1000)
         check_range("jump_gap_s", self.jump_gap_s, 1e-3, 60)
         if self.jump_count == 1:
             raise ConfigError("'jump_count' is 1: a single outlier would re-initialise; give 0 (never) or 2 and more")

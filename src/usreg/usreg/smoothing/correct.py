@@ -29,12 +29,14 @@ class Rules:
     nis_limit: float
     jump_count: int
     jump_gap_s: float
+    regain_count: int
+    trusted_s: float
 
     @staticmethod
     def of(config: FilterConfig) -> Rules:
         """From the configuration."""
         limit = float(chi2.ppf(config.gate_probability, 6))
-        numbers = (limit, config.jump_count, config.jump_gap_s)
+        numbers = (limit, config.jump_count, config.jump_gap_s, config.regain_count, config.max_prediction_s)
         if config.model == "breathing":
             return BankRules(Bank(config), *numbers)
         model = ConstantVelocity if config.model == "constant_velocity" else RandomWalk
@@ -42,10 +44,17 @@ class Rules:
 
     def apply(self, state: State, measurement: Measurement) -> tuple[State, FilterUpdate]:
         """The state after a measurement that is not older than it, and what became of the measurement."""
+        if self.regain_count > 1 and measurement.stamp_s - state.accepted_s > self.trusted_s:
+            return _regained(self, state, measurement)
         after, nis = self.taken(self.ahead(state, measurement.stamp_s), state, measurement)
         if nis <= self.nis_limit:
             return replace(after, accepted_s=measurement.stamp_s, strays=()), FilterUpdate(True, "", nis)
         return _stray(self, state, measurement, nis)
+
+    @property
+    def between(self) -> Motion:
+        """How the volume may move from one measurement to the next in a run of those that agree."""
+        return self.motion
 
     def ahead(self, state: State, stamp_s: float) -> State:
         """The state that a measurement is compared with."""
@@ -58,6 +67,14 @@ class Rules:
         nis = squared(innovation, spread)
         return (correct(ahead, innovation, noise, spread) if nis <= self.nis_limit else ahead), nis
 
+    def begun(self, run: Sequence[Measurement], before: State) -> State:
+        """A state from measurements that agree; `before`: where it was lost."""
+        state: State = self.motion.begin(run[0])
+        for m in run[1:]:
+            ahead = self.ahead(state, m.stamp_s)
+            state = replace(self.taken(ahead, state, m)[0], accepted_s=m.stamp_s)
+        return replace(state, stamp_s=run[-1].stamp_s)
+
     def lag(self, states: Sequence[State]) -> list[tuple[Transition, State]]:
         """Models and states that the fixed-lag output is made from."""
         return [(self.motion, s) for s in states]
@@ -67,6 +84,17 @@ class BankRules(Rules):
     """The same for a bank of models: what one of them could have foretold is let in."""
 
     motion: Bank
+
+    @property
+    def between(self) -> Motion:
+        """At any velocity: nothing is known of the phase yet."""
+        return self.motion.velocity
+
+    def begun(self, run: Sequence[Measurement], before: State) -> State:
+        """The same, with the breath that was learnt where the volume is still in the same place."""
+        state = super().begun(run, before)
+        assert isinstance(state, BankState) and isinstance(before, BankState)
+        return self.motion.remembered(state, before)
 
     def ahead(self, state: State, stamp_s: float) -> State:
         """The models' states alone; their mean is made after the measurement."""
@@ -149,15 +177,24 @@ def _stray(rules: Rules, state: State, measurement: Measurement, nis: float) -> 
     run = (*run, measurement)
     if rules.jump_count and len(run) >= rules.jump_count:
         text = f"re-initialised: {len(run)} estimates in a row agree with each other and not with the filter"
-        return rules.motion.begin(measurement), FilterUpdate(True, text, nis)
+        return rules.begun(run, state), FilterUpdate(True, text, nis)
     text = f"gated out: squared innovation {nis:.1f} above {rules.nis_limit:.1f}"
     return replace(state, strays=run[-max(1, rules.jump_count) :]), FilterUpdate(False, text, nis)
+
+
+def _regained(rules: Rules, state: State, measurement: Measurement) -> tuple[State, FilterUpdate]:
+    """After the pose was lost a single estimate is not believed: nothing says that the search found the right place."""
+    run = state.strays if _agrees(rules, state.strays, measurement) else ()
+    run = (*run, measurement)
+    if len(run) >= rules.regain_count:
+        return rules.begun(run, state), FilterUpdate(True, f"found again: {len(run)} estimates in a row agree")
+    text = f"LOST: estimate {len(run)} of {rules.regain_count} that must agree to begin anew"
+    return replace(state, strays=run), FilterUpdate(False, text)
 
 
 def _agrees(rules: Rules, run: tuple[Measurement, ...], measurement: Measurement) -> bool:
     if not run or measurement.stamp_s - run[-1].stamp_s > rules.jump_gap_s:
         return False
-    last = rules.motion.begin(run[-1])
-    ahead = rules.motion.advance(last, measurement.stamp_s)
+    ahead = rules.between.advance(rules.between.begin(run[-1]), measurement.stamp_s)
     innovation, noise = compare(ahead.world_T_ct, ahead.pivot, measurement)
     return squared(innovation, ahead.covariance[:6, :6] + noise) <= rules.nis_limit

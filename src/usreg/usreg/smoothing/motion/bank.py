@@ -13,16 +13,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..config import FilterConfig
-from ..state import Measurement, State, difference, shifted
+from ..state import Measurement, State, carry, difference, shifted
 from .config import BreathingModelConfig
 from .cycles import find_cycles
 from .learn import learn_path
 from .lock import Lock, find_phase
-from .memory import Memory
+from .memory import Memory, coordinates, in_mm
 from .path import BreathPath
 from .phase import PHASE, PhaseMotion
 from .velocity import ConstantVelocity
@@ -33,6 +34,8 @@ LOOK_S = 0.25  # between two looks for a new cycle
 DOUBTED_S = 1.0  # so long may the breathing model foretell badly before its phase is searched anew
 DOUBT = 0.05  # weight below which it does
 LED = 0.3  # weight from which on it leads
+FOUND_MM, FOUND_RAD = 2.0, 0.02  # spread about the path of a volume that is searched for
+MOVED_MM = 15.0  # a volume that is found farther from its path has been moved
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,14 +106,34 @@ class Bank:
         return tuple(self.motion(state, k).advance(m, stamp_s) for k, m in enumerate(state.members))
 
     def held(self, state: State) -> BankState:
-        """At rest where it is, without the breathing model: its covariance grows along the path only."""
+        """Anywhere on the path, if it is known: its mean, with the spread of the path; else at rest where it is."""
         assert isinstance(state, BankState)
-        calm = self.velocity.held(state.members[VELOCITY])
-        still = replace(
-            state.members[REST], world_T_ct=state.world_T_ct, pivot=state.pivot, covariance=state.covariance[:6, :6]
-        )
-        calm = replace(calm, world_T_ct=state.world_T_ct, pivot=state.pivot)
-        return merged(state, (still, calm), (1.0, 0.0))
+        if state.breaths is None or state.breaths.path is None:
+            calm = self.velocity.held(state.members[VELOCITY])
+            calm = replace(calm, world_T_ct=state.world_T_ct, pivot=state.pivot)
+            return merged(state, (state.members[REST], calm), (0.0, 1.0))
+        memory, path = state.breaths.memory, state.breaths.path
+        ways = path.at(np.linspace(0.0, 1.0, 24, endpoint=False)) + path.base
+        pose, pivot = carry(memory.world_T_ct, memory.pivot, torch.from_numpy(ways.mean(0)))
+        floor = torch.diag(torch.tensor([FOUND_MM**2] * 3 + [FOUND_RAD**2] * 3, dtype=torch.float64))
+        spread = torch.from_numpy(np.cov(ways.T)) + floor
+        still = replace(state.members[REST], world_T_ct=pose, pivot=pivot, covariance=spread)
+        return merged(without_breath(state), (still, state.members[VELOCITY]), (1.0, 0.0))
+
+    def remembered(self, state: BankState, before: BankState) -> BankState:
+        """A new state with the breaths of an older one, unless the patient has moved."""
+        old, new = before.breaths, state.breaths
+        if old is None or new is None or old.path is None:
+            return state
+        way = coordinates(state.world_T_ct, state.pivot, old.memory.world_T_ct, old.memory.pivot) - old.path.base
+        off = np.abs(old.path.at(np.linspace(0.0, 1.0, 24, endpoint=False)) - way)[:, :].min(0)
+        if in_mm(off).max() > MOVED_MM:
+            return state
+        memory = old.memory
+        for stamp, place in zip(new.memory.stamps, new.memory.places, strict=True):
+            pose, pivot = carry(new.memory.world_T_ct, new.memory.pivot, torch.from_numpy(place))
+            memory = memory.add(Measurement(float(stamp), pose, before.covariance, pivot), self.config.memory_s)
+        return replace(state, breaths=Breaths(memory, old.path, old.looked_s))
 
     def transition(self, state: State, dt: float) -> Tensor:
         """Of the mean: identity."""
