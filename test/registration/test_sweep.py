@@ -85,6 +85,18 @@ def test_of_several_starts_the_best_result_counts(bench: Any, frames: Any, refin
         none(bench.problem(frames, near))
 
 
+def test_results_are_compared_on_the_same_frames(
+    bench: Any, frames: Any, refine: Refine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A result that scored better on frames of its own loses to one that explains all of the sweep."""
+    sweep = Sweep(Registrar([refine]))
+    right, wrong = (bench.start(frames[0], (x, 0.0, 0.0), (0.0, 0.0, 0.0)) for x in (0.0, 6.0))
+    claims = {id(right): 0.5, id(wrong): 0.9}
+    monkeypatch.setattr(sweep, "register", lambda p: replace(p.start, score=claims[id(p.start)]))
+    found = sweep.best(bench.problem(frames, right), [wrong, right])
+    assert torch.equal(found.world_T_ct, right.world_T_ct)
+
+
 def test_a_wrong_calibration_is_corrected(bench: Any, frames: tuple[TrackedFrame, ...], refine: Refine) -> None:
     wrong = tuple(off(f, ERROR) for f in frames)
     problem = bench.problem(wrong, bench.start(frames[2], (1.0, -1.0, 1.0), (1.0, 1.0, -1.0)))

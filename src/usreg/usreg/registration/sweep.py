@@ -102,7 +102,9 @@ class Sweep(Registrar):
         return tuple(frames[int((k + 0.5) * len(frames) / count)] for k in range(count))
 
     def best(self, problem: Problem, starts: Sequence[Estimate], note: Note | None = None) -> Estimate:
-        """Register from every start; the best result: accepted before refused, then by score.
+        """Register from every start; the best result: accepted before refused, then by how like the same frames are.
+
+        Each start has keyframes of its own: their scores cannot be compared, those of frames from all of the sweep can.
 
         Args:
             note: told before each of them how many keyframes it has, and the best score so far (NaN at first).
@@ -121,7 +123,16 @@ class Sweep(Registrar):
                 continue
         if not found:
             raise NoOverlapError(f"none of {len(starts)} starts of the global search lets the frames cut the volume")
-        return max(found, key=lambda e: (e.accepted, e.score))
+        scores = self._common_scores(problem, found)
+        return found[max(range(len(found)), key=lambda k: (found[k].accepted, scores[k]))]
+
+    def _common_scores(self, problem: Problem, found: list[Estimate]) -> list[float]:
+        refine = self._refine()
+        if refine is None or len(found) == 1:
+            return [e.score for e in found]
+        scene = refine._scene(replace(problem, fixed=self.searched(problem)))
+        poses = torch.stack([se3.inverse(e.world_T_ct) @ scene.world_T_ref for e in found])
+        return [float(score) for score in scene.compare(len(scene.volumes) - 1, poses)]
 
     def register(self, problem: Problem) -> Estimate:
         """Register all frames of a problem together; with `correct` also the calibration, and once more with it.
