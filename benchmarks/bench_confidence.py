@@ -22,6 +22,7 @@ import matplotlib
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from scipy.ndimage import gaussian_filter
 
 from usreg.data.types import Estimate, Problem, TrackedFrame, Volume, start_estimate
 from usreg.errors import NoOverlapError
@@ -43,6 +44,7 @@ from confidence_fit import dump_yaml, fit_confidence, folded, judged  # noqa: E4
 
 # One sweep a body, frames so close that half of them make a volume: for ultrasound in ultrasound.
 DENSE = CaseConfig(frames=80, sweep_s=8.0, most_sweeps=1, least_sweeps=1)
+MOST_NOISE = 50.0  # grey values
 ROOT = Path(__file__).resolve().parents[1]
 REACH = {"auroc": 0.9, "calibration_error": 0.05, "failures": 0.2, "count": 2000}
 OPEN: dict[str, Any] = {  # a gate that lets everything through at once
@@ -163,7 +165,8 @@ def estimates(kind: str, setting: Setting, folder: Path, starts: int, fit: bool)
         for _ in range(-(-starts // len(case.sweeps))):
             chosen = drawn_frames(sweep, setting.frames, same, rng)
             start = drawn_start(sweep, chosen, volume, setting.limits, rng)
-            problem = Problem(tuple(sweep.frames[n] for n in chosen), volume, start)
+            shown = tuple(noisy(sweep.frames[n], rng) if same else sweep.frames[n] for n in chosen)
+            problem = Problem(shown, volume, start)
             for stage, system in systems.items():
                 row = {"kind": kind, "body": case.seed, "sweep": sweep.name, "stage": stage}
                 row |= one(problem, system, sweep, chosen)
@@ -180,6 +183,16 @@ def volumes(sweeps: tuple[Recorded, ...], ct: Volume, same: bool) -> Iterator[tu
             continue
         even = [TrackedFrame(f.frame, pose) for f, pose in zip(sweep.frames[::2], sweep.ct_T_images[::2], strict=True)]
         yield sweep, reconstruct(even, ReconstructionConfig(0.8))
+
+
+def noisy(tracked: TrackedFrame, rng: np.random.Generator) -> TrackedFrame:
+    """The frame with noise of its own, more or less of it: speckle changes between one day and another."""
+    spacing = tracked.frame.plane.spacing_mm
+    blur = [mm / s for mm, s in zip(rng.uniform(0.2, 1.2, 2), reversed(spacing), strict=True)]
+    field = gaussian_filter(rng.standard_normal(tuple(tracked.frame.image.shape)), blur, mode="wrap")
+    grey = tracked.frame.image.numpy() + rng.uniform(0.0, MOST_NOISE) * field / field.std()
+    image = torch.from_numpy(np.clip(np.round(grey), 0, 255).astype(np.uint8))
+    return replace(tracked, frame=replace(tracked.frame, image=image))
 
 
 def drawn_frames(sweep: Recorded, count: int, same: bool, rng: np.random.Generator) -> list[int]:
@@ -252,7 +265,7 @@ def _fit(kind: str, rows: list[dict[str, Any]], options: argparse.Namespace) -> 
     what = f"{len(rows)} estimates of {len(bodies)} bodies, starts within {KINDS[kind].limits} mm and degrees"
     path = ROOT / "config" / "confidence" / f"{kind}.yaml"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(dump_yaml(fit_confidence(rows, command, what), kind), "utf-8")
+    path.write_text(dump_yaml(fit_confidence(rows, command, what, "_across_" in kind), kind), "utf-8")
     print(f"written: {path}")
 
 

@@ -40,11 +40,15 @@ FOLDS = 5
 Rows = Sequence[Mapping[str, Any]]  # body, stage, tre_mm, evidence
 
 
-def fit_confidence(rows: Rows, command: str, what: str) -> Confidence:
-    """Coefficients of all stages; the stage that knows most comes first."""
+def fit_confidence(rows: Rows, command: str, what: str, across: bool = True) -> Confidence:
+    """Coefficients of all stages; the stage that knows most comes first.
+
+    Args:
+        across: modalities differ, so the covariance is fitted as well; in one modality residuals tell it (`noise`).
+    """
     stages = sorted({str(r["stage"]) for r in rows}, key=lambda s: s != "searched")
     models = [fit_model([r for r in rows if r["stage"] == s]) for s in stages]
-    return Confidence(tuple(models), _round(inflation(rows)), command, what)
+    return Confidence(tuple(models), _round(inflation(rows)) if across else 1.0, command, what)
 
 
 def inflation(rows: Rows) -> float:
