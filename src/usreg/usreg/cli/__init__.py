@@ -223,7 +223,7 @@ def _bench(name: str) -> Callable[..., None]:
 
 
 for _name in ("refine", "live", "reconstruct", "covariance", "render", "scanner", "sessions", "confidence", "engine",
-              "similarity"):  # fmt: skip
+              "similarity", "global"):  # fmt: skip
     bench_app.command(_name, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(_bench(_name))
 
 

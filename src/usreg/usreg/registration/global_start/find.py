@@ -19,7 +19,7 @@ from .config import GlobalStartConfig
 from .echoes import Echoes, echoes
 from .places import Places, all_places
 from .score import Scorer
-from .table import Array, shipped, weighted
+from .table import Array, ratios, shipped
 from .tissue_map import tissue_map
 
 Progress = Callable[[int, int], None]
@@ -62,7 +62,9 @@ def find_starts(
     config = config or GlobalStartConfig()
     begin = time.perf_counter()
     sampled = echoes(frames, config)
-    scorer = Scorer(tissue_map(volume, config.voxel_mm), weighted(shipped(), config.shadow_weight))
+    scorer = Scorer(
+        tissue_map(volume, config.voxel_mm), ratios(shipped(), sampled.kind, sampled.length, config.shadow_weight)
+    )
     found = search(scorer, sampled, config, progress, begin + SEARCH_SHARE * budget_s)
     spent = time.perf_counter() - begin
     return [

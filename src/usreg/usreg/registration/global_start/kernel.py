@@ -6,8 +6,10 @@ from __future__ import annotations
 import numpy as np
 
 from ...compiled import njit
+from .echoes import DARK_END
 from .tissue_map import AIR, BONE, CLASSES, GAS, SHADOW_BONE, SHADOW_CARTILAGE, SHADOW_GAS, UNKNOWN
 
+MODELS = 8  # devices in the table
 NONE = -1  # outside the volume, or unknown
 LEAST = 32  # samples from which a relation says anything
 
@@ -57,26 +59,31 @@ def walk(classes, hard, m, origin, direction, count, first, step, limits, out):
 def likelihoods(classes, hard, origin, direction, length, first, step, limits, poses, kind, table, out, begin, end):
     """Scores out (B,) of poses [begin, end): mean log-likelihood ratio of what the samples look like.
 
-    poses: (B, 3, 4) float32 index_T_ref. table: (CLASSES, KINDS) float32. A sample that meets nothing counts zero.
+    poses: (B, 3, 4) float32 index_T_ref. table: (CLASSES, KINDS, MODELS) float32: of the ways in which devices
+    and bodies show a class the one counts that explains its samples best. A sample that meets nothing counts zero.
     """
-    met = np.empty(kind.shape[1], np.int64)
+    met, totals = np.empty(kind.shape[1], np.int64), np.empty((CLASSES, MODELS), np.float32)
     for p in range(begin, end):
-        total, count = np.float32(0.0), 0
+        totals[:, :], count = np.float32(0.0), 0
         for r in range(len(length)):
             walk(classes, hard, poses[p], origin[r], direction[r], length[r], first, step, limits, met)
             for k in range(length[r]):
                 if met[k] >= 0:
-                    total += table[met[k], kind[r, k]]
+                    for q in range(MODELS):
+                        totals[met[k], q] += table[met[k], kind[r, k], q]
             count += length[r]
-        out[p] = total / max(count, 1)
+        best = 0.0
+        for c in range(CLASSES):
+            best += totals[c].max()
+        out[p] = best / max(count, 1)
 
 
 @njit()
-def relations(classes, hard, origin, direction, length, first, step, limits, poses, level, out, begin, end):
+def relations(classes, hard, origin, direction, length, first, step, limits, poses, level, kind, out, begin, end):
     """Scores out (B,) of poses [begin, end): correlation ratio of brightness given the class, times the share seen.
 
     The share of the brightness' variance that the classes explain (Roche et al., MICCAI 1998), less what as many
-    classes explain of noise.
+    classes explain of noise. Dark ends of lines do not count: what casts that shadow, only a CT shows.
     """
     met = np.empty(level.shape[1], np.int64)
     sums, counts = np.zeros(CLASSES), np.zeros(CLASSES)
@@ -85,10 +92,10 @@ def relations(classes, hard, origin, direction, length, first, step, limits, pos
         n, possible, total, squares = 0, 0, 0.0, 0.0
         for r in range(len(length)):
             walk(classes, hard, poses[p], origin[r], direction[r], length[r], first, step, limits, met)
-            possible += length[r]
             for k in range(length[r]):
                 c = met[k]
-                if c >= 0:
+                possible += kind[r, k] != DARK_END
+                if c >= 0 and kind[r, k] != DARK_END:
                     v = level[r, k]
                     sums[c] += v
                     counts[c] += 1.0

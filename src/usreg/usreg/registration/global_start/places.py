@@ -62,11 +62,11 @@ def all_places(tissue: TissueMap, echoes: Echoes, config: GlobalStartConfig) -> 
 def skin_places(tissue: TissueMap, config: GlobalStartConfig) -> Array:
     """Poses (P, 4, 4) on the skin, about `place_mm` apart: y into the body, origin `press_mm` below the surface."""
     body = tissue.classes != AIR
+    if min(body.shape) < 2 or body.all():
+        return np.zeros((0, 4, 4))
     inwards = np.gradient(ndimage.gaussian_filter(body.astype(np.float32), SMOOTH_MM / tissue.voxel_mm, mode="nearest"))
     index = np.argwhere(body & ~ndimage.binary_erosion(body, border_value=1))
-    if len(index) == 0 or body.all():
-        return np.zeros((0, 4, 4))
-    normal = np.stack([g[tuple(index.T)] for g in inwards[::-1]], -1)
+    normal = np.stack([g[tuple(index.T)] for g in inwards[::-1]], -1).astype(np.float64)
     size = np.linalg.norm(normal, axis=1)
     index, normal = index[size > 1e-3], normal[size > 1e-3] / size[size > 1e-3, None]
     m = tissue.ct_T_index
@@ -78,6 +78,8 @@ def skin_places(tissue: TissueMap, config: GlobalStartConfig) -> Array:
 
 def _thinned(points: Array, step_mm: float) -> Array:
     """Of the points (N, 3) in each cube of a lattice, the one nearest to their mean; cubes with few are left out."""
+    if not len(points):
+        return np.zeros(0, np.int64)
     _, cube = np.unique(np.floor(points / step_mm).astype(np.int64), axis=0, return_inverse=True)
     cube = cube.ravel()
     count = np.bincount(cube)

@@ -24,7 +24,7 @@ class Scorer:
     """How well a map explains echoes at poses.
 
     Args:
-        table: (CLASSES, KINDS) float32 for a CT.
+        table: (CLASSES, KINDS, MODELS) float32, for a CT.
     """
 
     tissue: TissueMap
@@ -43,14 +43,14 @@ class Scorer:
             if self.tissue.physical:
                 kernel.likelihoods(*known, poses, echoes.kind, self.table, out, begin, end)
             else:
-                kernel.relations(*known, poses, echoes.level, out, begin, end)
+                kernel.relations(*known, poses, echoes.level, echoes.kind, out, begin, end)
 
         run_ranges(work, len(poses), LEAST_POSES)
         return out
 
     def meetings(self, echoes: Echoes, ct_T_ref: Array) -> tuple[Array, float]:
         """Counts (CLASSES, KINDS) of what a pose (4, 4) meets, and the share of samples that meet anything."""
-        counts = np.zeros(self.table.shape)
+        counts = np.zeros(self.table.shape[:2])
         pose = (self.tissue.index_T_ct @ ct_T_ref)[:3].astype(np.float32)
         seen = kernel.meetings(*self._known(echoes), pose, echoes.kind, counts)
         return counts, seen / max(1, int(echoes.length.sum()))
