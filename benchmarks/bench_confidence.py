@@ -69,11 +69,12 @@ class Setting:
     evidence: tuple[str, ...] = ()
 
 
+SCORES = ("score", "structure", "overlap", "sigma_mm", "contrast")
+PRIOR = ("prior_mm", "moved_mm", "moved_sigmas", "posterior_mm")
 KINDS = {
-    "lc2_across_frame": Setting((12.0, 12.0), options={"similarity": "lc2"}),
-    "lc2_across_sweep": Setting((40.0, 40.0), frames=20, options={"similarity": "lc2"}),
-    # in speckle of its own kind the score says it all, for nothing
-    "ncc_same_frame": Setting((30.0, 30.0), evidence=("score", "structure", "overlap", "sigma_mm", "contrast")),
+    "lc2_across_frame": Setting((12.0, 12.0), 1, {"similarity": "lc2"}, SCORES + PRIOR),
+    "lc2_across_sweep": Setting((25.0, 25.0), 20, {"similarity": "lc2"}, SCORES + PRIOR),
+    "ncc_same_frame": Setting((30.0, 30.0), evidence=SCORES),  # in speckle of its own kind scores say it all
 }
 
 
@@ -87,7 +88,7 @@ def main() -> None:
             continue
         if options.fit:
             rows = [r for r in rows if r["evidence"]]
-            rows = [r | {"evidence": _allowed(r["evidence"], KINDS[kind].evidence)} for r in rows]
+            rows = [r | {"evidence": _allowed(r["evidence"], setting_of(kind, options).evidence)} for r in rows]
             stated = folded(rows)
             _fit(kind, rows, options)
         else:
@@ -112,16 +113,23 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--set", default="{}", help="JSON: further options of the system, over those of the kind")
     parser.add_argument("--fit", action="store_true", help="make config/confidence anew from these bodies")
     parser.add_argument("--rows", type=Path, help="JSON of estimates that were gathered before: nothing is registered")
+    parser.add_argument("--closer", action="store_true", help="all evidence may count, also what costs evaluations")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "bench", help="folder of the results")
     return parser.parse_args()
+
+
+def setting_of(kind: str, options: argparse.Namespace) -> Setting:
+    """The kind as the options want it."""
+    setting = KINDS[kind]
+    evidence = () if options.closer else setting.evidence
+    return replace(setting, options=setting.options | json.loads(options.set), evidence=evidence)
 
 
 def _rows(kind: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     if options.rows:
         content = json.loads(options.rows.read_text(encoding="utf-8"))
         return [r for r in content["rows"] if r["kind"] == kind]
-    setting = KINDS[kind]
-    setting = replace(setting, options=setting.options | json.loads(options.set))
+    setting = setting_of(kind, options)
     first, last = (int(n) for n in options.seeds.split(":"))
     rows: list[dict[str, Any]] = []
     folder = options.dense if "_same_" in kind else options.cases
@@ -157,10 +165,10 @@ def estimates(kind: str, setting: Setting, folder: Path, starts: int, fit: bool)
     """Registrations of one body; sweeps are taken in turn, frames and starts are drawn."""
     case = read_case(folder)
     same = "_same_" in kind
+    systems = registrars(setting, fit)
     for number, (sweep, volume) in enumerate(volumes(case.sweeps, case.ct, same)):
-        systems = registrars(setting, fit)
         for system in systems.values():
-            system.prepare(volume)
+            system.prepare(volume)  # done once for a volume
         rng = np.random.default_rng([case.seed, number])
         for _ in range(-(-starts // len(case.sweeps))):
             chosen = drawn_frames(sweep, setting.frames, same, rng)
@@ -260,7 +268,7 @@ def one(problem: Problem, system: Registrar, sweep: Recorded, chosen: list[int])
 
 def _fit(kind: str, rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
     bodies = sorted({r["body"] for r in rows})
-    more = "" if options.set == "{}" else f" --set '{options.set}'"
+    more = (" --closer" if options.closer else "") + ("" if options.set == "{}" else f" --set '{options.set}'")
     command = f"usreg bench confidence -- --fit --kinds {kind} --seeds {options.seeds} --starts {options.starts}{more}"
     what = f"{len(rows)} estimates of {len(bodies)} bodies, starts within {KINDS[kind].limits} mm and degrees"
     path = ROOT / "config" / "confidence" / f"{kind}.yaml"

@@ -15,10 +15,11 @@ from usreg.config import to_mapping
 from usreg.evaluation import Reliability, fit_logistic, reliability
 from usreg.registration.confidence import BELOW_MM, Confidence, Model, Scale, Term, scaled
 
-# Evidence that may count, on which scale, and which way it must point: 1 = the more the surer, 0 = as it turns out.
+# Evidence that may count, on which scale, and which way it must point: 1 = the more the surer, 0 = as it turns out (of
+# two poses with the same score in detail, the one whose coarse score is higher may be the one that a lure has caught).
 TERMS: dict[str, tuple[Scale, int]] = {
     "score": ("linear", 1),
-    "structure": ("linear", 1),
+    "structure": ("linear", 0),
     "overlap": ("linear", 1),
     "sigma_mm": ("log", -1),
     "moved_mm": ("log", -1),
