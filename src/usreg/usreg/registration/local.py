@@ -45,7 +45,9 @@ class LocalConfig:
         floor: squared grey values.
         least_share: of a patch's samples that must lie in known voxels.
         window: grey values of the volume (HU in a CT) are clipped to it first; equal ends: not at all.
-        both_signs: LNCC also takes contrast that is turned round (LC2 always does).
+        both_signs: coefficients may be negative, too: contrast that is turned round is as good (Wein et al. 2013).
+        all_counts: what lies in no known voxel counts as not explained: a pose cannot gain by looking away. Else the
+            score is that of what is seen.
     """
 
     patch_mm: tuple[float, ...] = (16.0,)
@@ -57,6 +59,7 @@ class LocalConfig:
     least_share: float = 0.5
     window: tuple[float, float] = (0.0, 0.0)
     both_signs: bool = False
+    all_counts: bool = True
 
     def __post_init__(self) -> None:
         if not self.patch_mm:
@@ -185,7 +188,7 @@ class LocalMatcher:
     def _rule(self, level: VolumeLevel) -> tuple[Any, ...]:
         c = self.config
         ridge = c.ridge * np.array(level.variance) + 1e-9
-        return ridge, self.form == "lncc" and not c.both_signs, c.power, c.floor, c.least_share
+        return ridge, not c.both_signs, c.power, c.floor, c.least_share, c.all_counts
 
 
 def gradient_magnitude(level: VolumeLevel) -> Tensor:

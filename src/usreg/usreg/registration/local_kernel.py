@@ -120,6 +120,18 @@ def fit_patch(members, fixed, value, known, ridge, signed, mean, theta, inverse)
         theta[0] = ua / a
         return n, uu, uu - theta[0] * ua
     d += n * ridge[1]
+    if signed and (d * ua - b * ub <= 0.0 or a * ub - b * ua <= 0.0):
+        # the best on the border: one channel alone, the one that explains more with a positive coefficient
+        one, two = max(ua, 0.0) ** 2 / a, max(ub, 0.0) ** 2 / d
+        if one <= 0.0 and two <= 0.0:
+            return n, uu, uu
+        if one >= two:
+            inverse[0, 0] = 1.0 / a
+            theta[0] = ua / a
+            return n, uu, uu - one
+        inverse[1, 1] = 1.0 / d
+        theta[1] = ub / d
+        return n, uu, uu - two
     determinant = a * d - b * b
     inverse[0, 0], inverse[1, 1] = d / determinant, a / determinant
     inverse[0, 1] = inverse[1, 0] = -b / determinant
@@ -165,17 +177,32 @@ def push_patch(members, n, fixed, value, jacobian, known, mean, theta, inverse, 
 
 
 @njit()
+def whole_frames(fixed, member_ends, members, totals):
+    """Fill totals (P, 2): the frame's sum of squares about its mean in each patch, known voxels or not; samples."""
+    begin = 0
+    for patch in range(len(member_ends)):
+        mean, square, n = 0.0, 0.0, member_ends[patch] - begin
+        for i in members[begin : member_ends[patch]]:
+            mean += fixed[i]
+        mean /= max(1, n)
+        for i in members[begin : member_ends[patch]]:
+            square += (fixed[i] - mean) ** 2
+        totals[patch, 0], totals[patch, 1] = square, n
+        begin = member_ends[patch]
+
+
+@njit()
 def measure(scene, rule, pose, work, gradient, matrix, full):
     """Score and overlap of all frames at one pose; fills gradient (6,) and matrix (6, 6) where `full`.
 
     Args:
         scene: volume (D, H, W, C), index_T_ct (4, 4), x, y, fixed (N,), frame_ends (K,) of the samples,
             ref_T_centre (K, 4, 4), adjoints (K, 6, 6), patch_ends (K,) of the patches, member_ends (P,), members (L,).
-        rule: ridge (C,), signed, power, floor, least_share: see `local.LocalConfig`.
+        rule: ridge (C,), signed, power, floor, least_share, all_counts: see `local.LocalConfig`.
     """
     volume, index_T_ct, x, y, fixed, frame_ends, ref_T_centre, adjoints, patch_ends, member_ends, members = scene
-    ridge, signed, power, floor, least_share = rule
-    value, jacobian, known, theta, mean, inverse = work
+    ridge, signed, power, floor, least_share, all_counts = rule
+    value, jacobian, known, theta, mean, inverse, totals = work
     ct_T_centre, plane4 = np.empty((4, 4)), np.empty((4, 4))
     plane, axes = np.empty((3, 3)), np.empty((3, 3), np.float32)
     g, h, gf, hf, half = np.empty(6), np.empty((6, 6)), np.empty(6), np.empty((6, 6)), np.empty((6, 6))
@@ -197,10 +224,17 @@ def measure(scene, rule, pose, work, gradient, matrix, full):
         while patch < patch_ends[frame]:
             own = members[begin : member_ends[patch]]
             n, sst, ssr = fit_patch(own, fixed, value, known, ridge, signed, mean, theta, inverse)
-            if n >= 8 and n >= least_share * len(own):
+            used = n >= 8 and n >= least_share * len(own)
+            weight = 0.0
+            if all_counts:
+                weight = (totals[patch, 0] / totals[patch, 1] + floor) ** (-power)
+                whole += weight * totals[patch, 0]
+                left += weight * (totals[patch, 0] - sst + ssr if used else totals[patch, 0])
+            elif used:
                 weight = (sst / n + floor) ** (-power)
-                left += weight * ssr
                 whole += weight * sst
+                left += weight * ssr
+            if used:
                 if full and ssr < sst:
                     push_patch(own, n, fixed, value, jacobian, known, mean, theta, inverse, g, h)
                     for a in range(6):
@@ -294,7 +328,9 @@ def climb_local(scene, rule, settings, prior, first, last, poses, scores, gradie
     work = (
         np.empty((samples, channels), np.float32), np.empty((rows, channels, 6), np.float32),
         np.zeros(samples, np.bool_), np.zeros(channels), np.zeros(channels + 1), np.zeros((channels, channels)),
+        np.empty((len(scene[9]), 2)),
     )  # fmt: skip
+    whole_frames(scene[4], scene[9], scene[10], work[6])
     trial, moved, step = np.empty((4, 4)), np.eye(4), np.empty(6)
     gradient, matrix = np.empty(6), np.empty((6, 6))
     for job in range(first, last):
@@ -331,7 +367,7 @@ def tile_gradients(scene, rule, pose, out):
     For the covariance: `out` = gradients (P, 6), matrices (K, 6, 6) of the frames, known samples (P,).
     """
     volume, index_T_ct, x, y, fixed, frame_ends, ref_T_centre, adjoints, patch_ends, member_ends, members = scene
-    ridge, signed, power, floor, least_share = rule
+    ridge, signed, power, floor, least_share, all_counts = rule
     gradients, matrices, counts = out
     samples, channels = len(x), volume.shape[3]
     value, jacobian = np.empty((samples, channels), np.float32), np.empty((samples, channels, 6), np.float32)

@@ -43,8 +43,11 @@ class Matcher(Protocol):
         """What is sampled of a volume, smoothed: data (D, H, W), or (D, H, W, K) for K channels."""
         ...
 
-    def evaluate(self, level: VolumeLevel, views: list[View], ct_T_ref: Tensor) -> Normal:
-        """Score (higher is better) and overlap (B,); gradient and matrix where it has a least-squares form, else 0."""
+    def evaluate(self, level: VolumeLevel, views: list[View], ct_T_ref: Tensor, full: bool = True) -> Normal:
+        """Score (higher is better) and overlap (B,); gradient and matrix where it has a least-squares form, else 0.
+
+        Without `full` only score and overlap need to be right, which can be had much faster.
+        """
         ...
 
     def climb(

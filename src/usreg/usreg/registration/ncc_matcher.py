@@ -25,8 +25,8 @@ class NccMatcher:
         """One channel, smoothed."""
         return volume_level(volume, sigma_mm, channel)
 
-    def evaluate(self, level: VolumeLevel, views: list[View], ct_T_ref: Tensor) -> Normal:
-        """See `Matcher`."""
+    def evaluate(self, level: VolumeLevel, views: list[View], ct_T_ref: Tensor, full: bool = True) -> Normal:
+        """See `Matcher`; always in full."""
         return evaluate(level, views, ct_T_ref)
 
     def climb(

@@ -20,6 +20,7 @@ from ..geometry.sector import full_rectangle
 from . import covariance as cov
 from .confidence import asked, inflation, kind_of, probability
 from .contrast import flat_frame, flat_volume
+from .echo import EchoConfig, vessel_echo
 from .evidence import EvidenceConfig, in_ref_axes, look_closer
 from .gate import GateConfig, contrast, refusal
 from .levenberg import LevenbergConfig
@@ -57,9 +58,11 @@ class RefineConfig:
 
     Args:
         similarity, optimizer: names, see `matchers.build_matcher`. local: patches of LNCC and LC2.
+        most_thin: samples of a sweep are taken farther apart, by up to this factor: frames make up for them.
         structure_level: the level at which speckle counts as smoothed away, 0 = the coarsest; its NCC goes to the gate.
         channel: of the volume.
         min_overlap: share of the sector's samples that must lie inside known voxels to begin at all.
+        echo: darkness of vessels, predicted from a CT, is compared with the frame instead of the volume itself.
         contrast_mm: standard deviation of the window within which brightness and contrast of frames and volume are made
             alike before they are compared; 0: they are compared as they are.
         prior: what one squared standard deviation of the start's covariance, for each frame, costs of the score, twice;
@@ -77,9 +80,11 @@ class RefineConfig:
         LevelConfig(1.0, 1.9, 0.1),
         LevelConfig(0.4, 1.25, 0.01),
     )
+    most_thin: float = 1.0
     structure_level: int = 1
     channel: int = 0
     min_overlap: float = 0.4
+    echo: EchoConfig | None = None
     prior: float = 0.0
     prior_floor_mm: float = 2.0
     prior_floor_deg: float = 2.0
@@ -96,6 +101,7 @@ class RefineConfig:
             raise ConfigError(f"'levels' must go from coarse to fine, got {self.levels}")
         check_range("structure_level", self.structure_level, 0, len(self.levels) - 1)
         check_range("min_overlap", self.min_overlap, 0.0, 1.0)
+        check_range("most_thin", self.most_thin, 1.0, 10.0)
         check_range("prior", self.prior, 0.0, 1e6)
         check_range("prior_floor_mm", self.prior_floor_mm, 1e-3, 1e3)
         check_range("prior_floor_deg", self.prior_floor_deg, 1e-3, 180.0)
@@ -154,25 +160,28 @@ class Refine:
         if self._prepared is None or self._prepared[0] is not volume:
             if not 0 <= self.config.channel < volume.data.shape[0]:
                 raise ShapeError(f"channel {self.config.channel} of a volume with {volume.data.shape[0]} channels")
-            seen, channel = self._seen(volume), 0 if self.config.contrast_mm > 0 else self.config.channel
+            seen, channel = self._seen(volume)
             levels = [self.matcher.level(seen, lv.sigma_mm, channel) for lv in self.config.levels]
             self._prepared = (volume, levels)
         return self._prepared[1]
 
-    def _seen(self, volume: Volume) -> Volume:
-        """What of the volume is compared, and how bright it is."""
-        c = self.config
-        flat = flat_volume(volume, c.contrast_mm, c.channel) if c.contrast_mm > 0 else volume
-        return within(flat, c.structures, c.margin_mm) if c.structures else flat
+    def _seen(self, volume: Volume) -> tuple[Volume, int]:
+        """What of the volume is compared, how bright it is, and in which channel."""
+        c, channel = self.config, self.config.channel
+        if c.echo is not None:
+            volume, channel = vessel_echo(volume, c.echo, channel), 0
+        if c.contrast_mm > 0:
+            volume, channel = flat_volume(volume, c.contrast_mm, channel), 0
+        return within(volume, c.structures, c.margin_mm) if c.structures else volume, channel
 
     def _scene(self, problem: Problem) -> Scene:
         if isinstance(problem.fixed, Volume) or not problem.fixed:
             raise ShapeError("the refinement needs one or several tracked frames as 'fixed'")
         width = self.config.contrast_mm
         frames = tuple(flat_frame(f, width) for f in problem.fixed) if width > 0 else problem.fixed
-        return build_scene(
-            frames, self.matcher, self._levels(problem.moving), [lv.step_mm for lv in self.config.levels]
-        )
+        thin = min(self.config.most_thin, max(1.0, math.sqrt(len(frames) / 5.0)))
+        steps = [thin * lv.step_mm for lv in self.config.levels]
+        return build_scene(frames, self.matcher, self._levels(problem.moving), steps)
 
     def _maximise(self, scene: Scene, level: int, starts: Tensor) -> Climbed:
         config, volume, frames = self.config, scene.volumes[level], scene.views[level]

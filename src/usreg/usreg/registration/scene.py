@@ -36,14 +36,17 @@ class Scene:
     radius_mm: float
     prior: Prior | None = None
 
-    def measure(self, level: int, ct_T_ref: Tensor) -> Normal:
-        """Score and normal equations at poses (B, 4, 4)."""
-        return self.matcher.evaluate(self.volumes[level], self.views[level], ct_T_ref)
+    def measure(self, level: int, ct_T_ref: Tensor, full: bool = True) -> Normal:
+        """Score and normal equations at poses (B, 4, 4); without `full` score and overlap alone."""
+        return self.matcher.evaluate(self.volumes[level], self.views[level], ct_T_ref, full)
+
+    def worth(self, score: Tensor, ct_T_ref: Tensor) -> Tensor:
+        """Scores (B,) less what the prior takes off them."""
+        return score if self.prior is None else score - self.prior.cost(ct_T_ref)
 
     def compare(self, level: int, ct_T_ref: Tensor) -> Tensor:
         """Scores (B,) by which poses (B, 4, 4) are ranked."""
-        scores = self.matcher.compare(self.volumes[level], self.views[level], ct_T_ref)
-        return scores if self.prior is None else scores - self.prior.cost(ct_T_ref)
+        return self.worth(self.matcher.compare(self.volumes[level], self.views[level], ct_T_ref), ct_T_ref)
 
     def apart_mm(self, pose: Tensor, others: Tensor) -> Tensor:
         """Largest distance (K,), mm, of the images' points between a pose (4, 4) and others (K, 4, 4)."""

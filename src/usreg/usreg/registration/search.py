@@ -26,13 +26,14 @@ def promising(
     if config.count == 0:
         return start.new_empty(0, 4, 4)
     starts = move(start.expand(config.count, 4, 4), spread_twists(config, covariance))
-    look = scene.measure(0, starts)
+    look = scene.measure(0, starts, full=False)
     rows = torch.nonzero(look.overlap >= min_overlap)[:, 0]
-    rows = rows[torch.argsort(look.score[rows], descending=True, stable=True)][: config.climb]
+    worth = scene.worth(look.score, starts)[rows]
+    rows = rows[torch.argsort(worth, descending=True, stable=True)][: config.climb]
     if len(rows) == 0:
         return starts[:0]
     poses, normal, _ = climb(starts[rows])
-    return poses[distinct(scene, poses, normal.score, config.finish)]
+    return poses[distinct(scene, poses, scene.worth(normal.score, poses), config.finish)]
 
 
 def distinct(scene: Scene, poses: Tensor, score: Tensor, count: int, same_mm: float = SAME_MM) -> list[int]:

@@ -90,11 +90,12 @@ class TorchMatcher:
             return smooth
         return replace(smooth, data=torch.stack([smooth.data, gradient_magnitude(smooth)], -1).contiguous())
 
-    def evaluate(self, level: VolumeLevel, views: list[View], ct_T_ref: Tensor) -> Normal:
-        """Score, overlap and gradient; the matrix is zero."""
-        looked = self.objective(level, views)(ct_T_ref, True)
+    def evaluate(self, level: VolumeLevel, views: list[View], ct_T_ref: Tensor, full: bool = True) -> Normal:
+        """Score, overlap and, in full, the gradient; the matrix is zero."""
+        looked = self.objective(level, views)(ct_T_ref, full)
         matrix = torch.zeros(len(ct_T_ref), 6, 6, dtype=torch.float64)
-        return Normal(looked.score, looked.gradient, matrix, looked.overlap)
+        gradient = looked.gradient if full else torch.zeros(len(ct_T_ref), 6, dtype=torch.float64)
+        return Normal(looked.score, gradient, matrix, looked.overlap)
 
     def climb(
         self, level: VolumeLevel, views: list[View], starts: Tensor, radius_mm: float, min_overlap: float,

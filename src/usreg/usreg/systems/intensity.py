@@ -3,7 +3,8 @@
 
 Options are the keys of `RefineConfig`. Two of them may be left out, or be "auto": `similarity` is then chosen by the
 volume's modality, `optimizer` by the similarity. What was tuned for a similarity stands in
-`config/systems/intensity_<similarity>.yaml`; an option that is given replaces it.
+`config/systems/intensity_<similarity>.yaml`, for a CT without a word about the similarity in `intensity_ct.yaml`; an
+option that is given replaces it.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ def complete(options: Mapping[str, Any], modality: str = "") -> dict[str, Any]:
         ConfigError: there is no such similarity; the message lists those that there are.
     """
     found = {key: value for key, value in options.items() if value != AUTO}
+    if modality == "CT" and "similarity" not in found:
+        found = merged(preset("ct"), found)
     similarity = found.setdefault("similarity", ACROSS_SIMILARITY if modality in ACROSS else SAME_SIMILARITY)
     if similarity not in SIMILARITIES:
         raise ConfigError(f"there is no similarity '{similarity}'; choose one of {[AUTO, *SIMILARITIES]}")
@@ -50,7 +53,7 @@ def complete(options: Mapping[str, Any], modality: str = "") -> dict[str, Any]:
 
 
 def preset(similarity: str) -> dict[str, Any]:
-    """What was tuned for a similarity; nothing where no file ships for it."""
+    """What was tuned for a similarity, or for a CT ("ct"); nothing where no file ships for it."""
     path = share_dir() / "config" / "systems" / f"intensity_{similarity}.yaml"
     return load_yaml(path) if path.is_file() else {}
 
