@@ -72,8 +72,10 @@ class Setting:
 SCORES = ("score", "structure", "overlap", "sigma_mm", "contrast")
 PRIOR = ("prior_mm", "moved_mm", "moved_sigmas", "posterior_mm")
 KINDS = {
+    "lncc_across_echo_frame": Setting((12.0, 12.0), 1, {}, SCORES + PRIOR),  # a CT as it comes
+    "lncc_across_echo_sweep": Setting((30.0, 30.0), 20, {}, SCORES + PRIOR),
     "lc2_across_frame": Setting((12.0, 12.0), 1, {"similarity": "lc2"}, SCORES + PRIOR),
-    "lc2_across_sweep": Setting((25.0, 25.0), 20, {"similarity": "lc2"}, SCORES + PRIOR),
+    "lc2_across_sweep": Setting((30.0, 30.0), 20, {"similarity": "lc2"}, SCORES + PRIOR),
     "ncc_same_frame": Setting((30.0, 30.0), evidence=SCORES),  # in speckle of its own kind scores say it all
 }
 
@@ -147,7 +149,7 @@ def _rows(kind: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
-def registrars(setting: Setting, fit: bool) -> dict[str, Registrar]:
+def registrars(setting: Setting, modality: str, fit: bool) -> dict[str, Registrar]:
     """To fit: what is known at once, and what is known after a search. Else the system as it runs."""
     options, gates = setting.options, {"as it runs": {}}
     if fit:
@@ -155,7 +157,7 @@ def registrars(setting: Setting, fit: bool) -> dict[str, Registrar]:
         options = options | {"evidence": options.get("evidence", {}) | {"all": not setting.evidence}}
     found = {}
     for stage, gate in gates.items():
-        system = build("intensity", options | gate)
+        system = build("intensity", options | gate, modality)
         if stage != "searched" or system.stages[0].config.spread.count > 0:  # else it never searches
             found[stage] = system if setting.frames == 1 else Sweep(system)
     return found
@@ -165,7 +167,7 @@ def estimates(kind: str, setting: Setting, folder: Path, starts: int, fit: bool)
     """Registrations of one body; sweeps are taken in turn, frames and starts are drawn."""
     case = read_case(folder)
     same = "_same_" in kind
-    systems = registrars(setting, fit)
+    systems = registrars(setting, "US" if same else "CT", fit)
     for number, (sweep, volume) in enumerate(volumes(case.sweeps, case.ct, same)):
         for system in systems.values():
             system.prepare(volume)  # done once for a volume

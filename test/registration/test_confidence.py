@@ -64,7 +64,7 @@ def test_a_kind_that_nobody_fitted_has_no_probability_and_its_covariance_stays()
 def test_kinds() -> None:
     assert confidence.kind_of("lc2", False, 1) == "lc2_across_frame"
     assert confidence.kind_of("ncc", True, 20) == "ncc_same_sweep"
-    assert confidence.kind_of("ncc", True, 1, flat=True) == "ncc_same_flat_frame"
+    assert confidence.kind_of("lncc", False, 1, "echo") == "lncc_across_echo_frame"
 
 
 @pytest.mark.parametrize("path", COEFFICIENTS, ids=lambda p: p.stem)

@@ -108,14 +108,15 @@ def scaled(value: float, scale: Scale) -> float:
     return value
 
 
-def kind_of(similarity: str, same_modality: bool, frames: int, flat: bool = False) -> str:
+def kind_of(similarity: str, same_modality: bool, frames: int, shown: str = "") -> str:
     """Name of a kind of registration: what was compared how, and whether one frame or a sweep.
 
     Args:
-        flat: brightness and contrast were made alike first (`RefineConfig.contrast_mm`): scores mean something else.
+        shown: what was made of the images first, since scores then mean something else: "flat" (brightness and contrast
+            made alike, `RefineConfig.contrast_mm`), "echo" (vessels predicted from a CT, `RefineConfig.echo`).
     """
-    how = f"{similarity}_{'same' if same_modality else 'across'}{'_flat' if flat else ''}"
-    return f"{how}_{'frame' if frames == 1 else 'sweep'}"
+    parts = (similarity, "same" if same_modality else "across", shown, "frame" if frames == 1 else "sweep")
+    return "_".join(filter(None, parts))
 
 
 def probability(evidence: Mapping[str, float], kind: str) -> float:

@@ -234,8 +234,9 @@ class Refine:
         sigma = cov.point_sigma_mm(in_ref, scene.points_ref)
         evidence = {"score": optimum.score, "structure": structure, "overlap": optimum.overlap, "sigma_mm": sigma}
         evidence |= {} if rival is None else {"contrast": min(contrast(optimum.score, rival), MOST_CONTRAST)}
-        same, flat = problem.moving.modality not in ACROSS, self.config.contrast_mm > 0
-        kind = kind_of(self.config.similarity, same, len(scene.frames), flat)
+        same, c = problem.moving.modality not in ACROSS, self.config
+        shown = "flat" if c.contrast_mm > 0 else "echo" if c.echo is not None else ""
+        kind = kind_of(c.similarity, same, len(scene.frames), shown)
         evidence |= look_closer(scene, optimum.ct_T_ref, problem.start, self.config.evidence, asked(kind))
         sure = probability(evidence, kind)
         reason = refusal(self.config.gate, optimum.score, structure, optimum.overlap, sigma, rival, sure)
