@@ -45,6 +45,7 @@ from confidence_fit import dump_yaml, fit_confidence, folded, judged  # noqa: E4
 # One sweep a body, frames so close that half of them make a volume: for ultrasound in ultrasound.
 DENSE = CaseConfig(frames=80, sweep_s=8.0, most_sweeps=1, least_sweeps=1)
 MOST_NOISE = 50.0  # grey values
+FOREIGN = 0.15  # share of images that belong nowhere
 ROOT = Path(__file__).resolve().parents[1]
 REACH = {"auroc": 0.9, "calibration_error": 0.05, "failures": 0.2, "count": 2000}
 OPEN: dict[str, Any] = {  # a gate that lets everything through at once
@@ -72,7 +73,7 @@ class Setting:
 SCORES = ("score", "structure", "overlap", "sigma_mm", "contrast")
 PRIOR = ("prior_mm", "moved_mm", "moved_sigmas", "posterior_mm")
 KINDS = {
-    "lncc_across_echo_frame": Setting((12.0, 12.0), 1, {}, SCORES + PRIOR),  # a CT as it comes
+    "lncc_across_echo_frame": Setting((25.0, 25.0), 1, {}, SCORES + PRIOR),  # a CT as it comes
     "lncc_across_echo_sweep": Setting((30.0, 30.0), 20, {}, SCORES + PRIOR),
     "lc2_across_frame": Setting((12.0, 12.0), 1, {"similarity": "lc2"}, SCORES + PRIOR),
     "lc2_across_sweep": Setting((30.0, 30.0), 20, {"similarity": "lc2"}, SCORES + PRIOR),
@@ -176,10 +177,11 @@ def estimates(kind: str, setting: Setting, folder: Path, starts: int, fit: bool)
             chosen = drawn_frames(sweep, setting.frames, same, rng)
             start = drawn_start(sweep, chosen, volume, setting.limits, rng)
             shown = tuple(noisy(sweep.frames[n], rng) if same else sweep.frames[n] for n in chosen)
-            problem = Problem(shown, volume, start)
+            foreign = same and bool(rng.uniform() < FOREIGN)
+            problem = Problem(tuple(map(mirrored, shown)) if foreign else shown, volume, start)
             for stage, system in systems.items():
                 row = {"kind": kind, "body": case.seed, "sweep": sweep.name, "stage": stage}
-                row |= one(problem, system, sweep, chosen)
+                row |= one(problem, system, sweep, chosen) | ({"tre_mm": math.inf} if foreign else {})
                 if fit:  # in units of the covariance as the residuals give it
                     row["nees"] = row.get("nees", math.nan) * inflation(kind)
                 yield row
@@ -203,6 +205,11 @@ def noisy(tracked: TrackedFrame, rng: np.random.Generator) -> TrackedFrame:
     grey = tracked.frame.image.numpy() + rng.uniform(0.0, MOST_NOISE) * field / field.std()
     image = torch.from_numpy(np.clip(np.round(grey), 0, 255).astype(np.uint8))
     return replace(tracked, frame=replace(tracked.frame, image=image))
+
+
+def mirrored(tracked: TrackedFrame) -> TrackedFrame:
+    """An image that belongs nowhere in the volume: no pose of it is right."""
+    return replace(tracked, frame=replace(tracked.frame, image=tracked.frame.image.flip(1).contiguous()))
 
 
 def drawn_frames(sweep: Recorded, count: int, same: bool, rng: np.random.Generator) -> list[int]:

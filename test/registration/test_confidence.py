@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -105,15 +106,25 @@ def test_each_kind_of_evidence_counts_once() -> None:
         Model(0.0, (SCORE, SCORE))
 
 
+ALONE = GateConfig(min_score=0.05, min_probability=0.9, clear_probability=0.97, structure_too=False)
+ASK = {"score": 0.1, "structure": 0.1, "overlap": 0.9, "sigma_mm": 0.5}  # whose structure would not pass
+
+
 def test_the_gate_asks_for_the_probability_where_there_is_one() -> None:
-    gate = GateConfig(min_probability=0.9, clear_probability=0.97)
-    ask = {"score": 0.1, "structure": 0.1, "overlap": 0.9, "sigma_mm": 0.5}  # scores that would not pass
-    assert refusal(gate, **ask, probability=0.98) == ""
-    assert "search" in refusal(gate, **ask, probability=0.93)
-    assert refusal(gate, **ask, rival=0.05, probability=0.93) == ""
-    assert "probability 0.850" in refusal(gate, **ask, rival=-1.0, probability=0.85)
-    assert "score" in refusal(gate, **ask)
-    assert "score" in refusal(GateConfig(min_probability=0.0, clear_probability=0.0), **ask, probability=0.99)
+    assert refusal(ALONE, **ASK, probability=0.98) == ""
+    assert "search" in refusal(ALONE, **ASK, probability=0.93)
+    assert refusal(ALONE, **ASK, rival=0.05, probability=0.93) == ""
+    assert "probability 0.850" in refusal(ALONE, **ASK, rival=-1.0, probability=0.85)
+
+
+def test_the_gate_asks_for_structure_where_there_is_none_or_both_are_wanted() -> None:
+    assert "structure" in refusal(ALONE, **ASK)
+    off = replace(ALONE, min_probability=0.0, clear_probability=0.0)
+    assert "structure" in refusal(off, **ASK, probability=0.99)
+    both = replace(ALONE, structure_too=True)
+    assert "structure" in refusal(both, **ASK, probability=0.99)
+    assert "ambiguous" in refusal(both, **ASK, rival=0.09, probability=0.99)
+    assert "probability" in refusal(both, **(ASK | {"structure": 0.99}), probability=0.5)
 
 
 def test_no_probability_opens_a_view_that_is_missing() -> None:

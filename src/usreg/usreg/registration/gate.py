@@ -13,11 +13,11 @@ from ..config import check_range
 class GateConfig:
     """Limits of an accepted estimate.
 
-    Where a probability is stated (`confidence.probability`), it decides, besides overlap and what cannot be seen. Where
-    nobody has fitted one, scores do. A score alone says little: noise lowers it at the right pose, likeness of
-    neighbouring anatomy raises it at wrong ones. Two ways lead through the gate. Either the structure is explained:
-    with speckle smoothed away next to nothing is left over, in most of the sector. Or nothing else comes close: among
-    the optima around, the best leaves much less unexplained than the second.
+    A score alone says little: noise lowers it at the right pose, likeness of neighbouring anatomy raises it at wrong
+    ones. Two ways lead through the gate. Either the structure is explained: with speckle smoothed away next to nothing
+    is left over, in most of the sector. Or nothing else comes close: among the optima around, the best leaves much less
+    unexplained than the second. Where a probability is stated (`confidence.probability`) it must be high besides;
+    across modalities, where no score explains next to everything, it takes the place of both ways.
 
     Args:
         min_overlap: share of the sector inside known voxels.
@@ -27,6 +27,8 @@ class GateConfig:
         max_sigma_mm: standard deviation of the worst point of the sector in its worst direction.
         min_probability: that the TRE is below 5 mm; 0: scores decide alone.
         clear_probability: that lets a pose through without a search.
+        structure_too: whether structure or contrast must pass beside a probability that is stated. Without, images that
+            belong nowhere in the volume are left to a regression that has never seen any.
     """
 
     min_overlap: float = 0.4
@@ -37,6 +39,7 @@ class GateConfig:
     max_sigma_mm: float = 2.0
     min_probability: float = 0.9
     clear_probability: float = 0.95
+    structure_too: bool = True
 
     def __post_init__(self) -> None:
         check_range("min_overlap", self.min_overlap, 0.0, 1.0)
@@ -72,13 +75,14 @@ def refusal(
     """
     if overlap < config.min_overlap:
         return f"overlap {overlap:.2f} below {config.min_overlap:.2f}"
-    stated = config.min_probability > 0 and math.isfinite(probability)
-    if not stated and score < config.min_score:
+    if score < config.min_score:
         return f"score {score:.3f} below {config.min_score:.3f}"
     if not sigma_mm <= config.max_sigma_mm:
         return f"not observable: sigma {sigma_mm:.2f} mm above {config.max_sigma_mm:.2f} mm"
-    if stated:
-        return _improbable(config, probability, rival is not None)
+    stated = config.min_probability > 0 and math.isfinite(probability)
+    improbable = _improbable(config, probability, rival is not None) if stated else ""
+    if improbable or (stated and not config.structure_too):
+        return improbable
     return _by_structure(config, score, structure, overlap, rival)
 
 
