@@ -157,6 +157,13 @@ def test_a_session_changes_the_filter_in_the_filters_types(top: Path, tmp_path: 
         "model": "constant_velocity", "acceleration_mm": [20.0, 30.5, 40.0], "max_prediction_s": 1.0,
     }  # fmt: skip
     assert all(isinstance(v, float) for v in values["acceleration_mm"])
+    searching = spec_of("replay", "registration", bag=str(folder)).parameters
+    assert {k: v for k, v in searching.items() if k.startswith("filter.")} == {
+        f"filter.{k}": v for k, v in values.items()
+    }
+    nested = {"model": "breathing", "breathing": {"jitter": 0.05}}
+    (folder / "session.yaml").write_text(yaml.safe_dump(content | {"smoothing": nested}), encoding="utf-8")
+    assert spec_of("replay", "pose_smoothing", bag=str(folder)).parameters["filter.breathing.jitter"] == 0.05
     (folder / "session.yaml").write_text(yaml.safe_dump(content | {"smoothing": {"modl": 1}}), encoding="utf-8")
     with pytest.raises(ConfigError, match="modl"):
         spec_of("replay", "pose_smoothing", bag=str(folder))

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -32,13 +33,30 @@ def simulate_phantom_command(
 
 @simulate_app.command("volunteer")
 def simulate_volunteer_command(
-    out: Out = None, seed: Seed = 0, seconds: Seconds = 12.0, live: Live = False, namespace: Namespace = ""
+    out: Out = None,
+    seed: Seed = 0,
+    seconds: Seconds = 12.0,
+    live: Live = False,
+    namespace: Namespace = "",
+    roam: Annotated[
+        Literal["windows", "sweep"],
+        typer.Option(help="Where the free hand goes: all windows of the liver, or over what the sweep has seen."),
+    ] = "windows",
+    hz: Annotated[float, typer.Option(help="Frames a second of the scan.")] = 15.0,
 ) -> None:
     """Simulate a breathing volunteer under an encoder arm: a sweep in breath-hold, then free scanning."""
-    _simulate("volunteer", out, seed, seconds, live, namespace)
+    from ..simulation.scenario import default_config
+
+    config = default_config("volunteer")
+    if live and (roam, hz) != (config.path.roam, config.timing.frame_hz):
+        raise ConfigError("--roam and --hz go with a session that is written: leave out --live")
+    timing, path = replace(config.timing, frame_hz=hz), replace(config.path, roam=roam)
+    _simulate("volunteer", out, seed, seconds, live, namespace, replace(config, timing=timing, path=path))
 
 
-def _simulate(kind: Kind, out: Path | None, seed: int, seconds: float, live: bool, namespace: str) -> None:
+def _simulate(
+    kind: Kind, out: Path | None, seed: int, seconds: float, live: bool, namespace: str, config: Any = None
+) -> None:
     if live:
         raise typer.Exit(_streamed(kind, out, seed, seconds, namespace))
     if out is None:
@@ -46,7 +64,7 @@ def _simulate(kind: Kind, out: Path | None, seed: int, seconds: float, live: boo
     from ..simulation import simulate
 
     with progress_bar("simulating") as progress:
-        simulate(kind, out, seed, seconds, progress)
+        simulate(kind, out, seed, seconds, progress, config)
     typer.echo(f"wrote {out}")
 
 

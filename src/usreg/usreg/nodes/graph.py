@@ -190,7 +190,7 @@ def _recorded(
     parameters: dict[str, dict[str, Any]] = {
         "us_acquisition": {"latency_s": 0.0, "probe": _probe(session)},  # its stamps are those of acquisition
         "arm_tracking": tracking,
-        "registration": registration,
+        "registration": registration | _filter(config.smoothing),
         "pose_smoothing": _filter(config.smoothing),
         "fusion": volume,
         "player": _player(session, options),
@@ -208,7 +208,15 @@ def _filter(changes: Mapping[str, Any]) -> dict[str, Any]:
     from ..smoothing import FilterConfig
 
     values = to_mapping(from_mapping(FilterConfig, changes, "session.smoothing"))
-    return {f"filter.{key}": values[key] for key in changes}
+    return _flat({key: values[key] for key in changes}, "filter.")
+
+
+def _flat(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Nested mappings as names with dots."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found
 
 
 def _player(session: Any, options: Options) -> dict[str, Any]:

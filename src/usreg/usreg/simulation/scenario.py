@@ -122,6 +122,23 @@ OPTIONS: dict[str, Any] = {
 # An estimate says how far noise lets it be off; views of one place differ by more than that.
 FLOOR: dict[str, Any] = {"floor_mm": 1.0, "floor_rad": 0.012}
 
+# In breathing the start lags behind, and NCC is drawn to the neighbouring vessel; LNCC that keeps to the prediction as
+# far as its covariance says is not. The limits of its scores are those of seeds 0 and 1.
+FOLLOWED: dict[str, Any] = OPTIONS | {
+    "similarity": "lncc",
+    "prior": 0.01,
+    "levels": [
+        {"sigma_mm": 4.0, "step_mm": 4.0, "tolerance_mm": 0.2},
+        {"sigma_mm": 2.0, "step_mm": 2.5, "tolerance_mm": 0.1},
+        {"sigma_mm": 1.0, "step_mm": 1.9, "tolerance_mm": 0.05},
+    ],
+    "gate": {"min_overlap": 0.2, "min_score": 0.1, "min_structure": 0.16, "clear_overlap": 0.3, "min_contrast": 0.5},
+}
+BREATHING: dict[str, Any] = {
+    "model": "breathing", "acceleration_mm": [25.0, 25.0, 25.0], "floor_mm": 0.4, "floor_rad": 0.01,
+    "jump_count": 3, "regain_count": 3,
+}  # fmt: skip
+
 
 def default_config(kind: Kind) -> SimulationConfig:
     """As the sessions that ship were made."""
@@ -144,8 +161,7 @@ def default_config(kind: Kind) -> SimulationConfig:
     return SimulationConfig(
         arm="encoder6_tilt", patient_mm=(660.0, 0.0, 50.0),
         sweep_s=8.0, sweep_hz=12.0, keep_sweep=True, timing=timing, ct=ct, body=grid,
-        encoder=EncoderConfig(joint_hz=timing.joint_hz), options=OPTIONS,
-        smoothing={"model": "constant_velocity", **FLOOR},
+        encoder=EncoderConfig(joint_hz=timing.joint_hz), options=FOLLOWED, smoothing=BREATHING,
     )  # fmt: skip
 
 

@@ -35,8 +35,8 @@ class FilterConfig:
         lag_s: of the fixed-lag output.
         jump_count: so many gated-out estimates in a row that agree with each other re-initialise the filter; 0: never.
         jump_gap_s: they may lie at most this far apart in time.
-        regain_count: once no pose may be given out, so many estimates in a row that agree with each other begin anew;
-            1: a single one inside the gate goes on.
+        regain_count: without an accepted estimate for regain_after_s, so many of them in a row that agree with each
+            other begin anew; 1: a single one inside the gate goes on.
         breathing: how the path of the breath is learnt and followed.
     """
 
@@ -59,6 +59,7 @@ class FilterConfig:
     jump_count: int = 5
     jump_gap_s: float = 0.5
     regain_count: int = 1
+    regain_after_s: float = 1.0
     breathing: BreathingModelConfig = field(default_factory=BreathingModelConfig)
 
     def __post_init__(self) -> None:
@@ -79,6 +80,7 @@ class FilterConfig:
         check_range("lag_s", self.lag_s, 0, 60)
         check_range("jump_count", self.jump_count, 0, 1000)
         check_range("regain_count", self.regain_count, 1, 1000)
+        check_range("regain_after_s", self.regain_after_s, 0, 60)
         check_range("jump_gap_s", self.jump_gap_s, 1e-3, 60)
         if self.jump_count == 1:
             raise ConfigError("'jump_count' is 1: a single outlier would re-initialise; give 0 (never) or 2 and more")

@@ -30,13 +30,13 @@ class Rules:
     jump_count: int
     jump_gap_s: float
     regain_count: int
-    trusted_s: float
+    regain_after_s: float
 
     @staticmethod
     def of(config: FilterConfig) -> Rules:
         """From the configuration."""
         limit = float(chi2.ppf(config.gate_probability, 6))
-        numbers = (limit, config.jump_count, config.jump_gap_s, config.regain_count, config.max_prediction_s)
+        numbers = (limit, config.jump_count, config.jump_gap_s, config.regain_count, config.regain_after_s)
         if config.model == "breathing":
             return BankRules(Bank(config), *numbers)
         model = ConstantVelocity if config.model == "constant_velocity" else RandomWalk
@@ -44,7 +44,7 @@ class Rules:
 
     def apply(self, state: State, measurement: Measurement) -> tuple[State, FilterUpdate]:
         """The state after a measurement that is not older than it, and what became of the measurement."""
-        if self.regain_count > 1 and measurement.stamp_s - state.accepted_s > self.trusted_s:
+        if self.regain_count > 1 and measurement.stamp_s - state.accepted_s > self.regain_after_s:
             return _regained(self, state, measurement)
         after, nis = self.taken(self.ahead(state, measurement.stamp_s), state, measurement)
         if nis <= self.nis_limit:
