@@ -202,6 +202,10 @@ def test_simulate_refuses_a_folder_that_exists(usreg, tmp_path):
     assert_one_line(usreg("simulate", "phantom", "--out", tmp_path), tmp_path.name)
 
 
+def test_simulate_refuses_a_way_that_no_stream_takes(usreg):
+    assert_one_line(usreg("simulate", "volunteer", "--live", "--roam", "sweep"), "--roam", "--live")
+
+
 def test_a_report_that_cannot_be_written(usreg, tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("in the way")

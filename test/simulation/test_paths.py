@@ -177,6 +177,16 @@ def test_a_volunteers_path_sweeps_with_the_hand_locked_then_scans_freely(small_t
     assert path.windows[0] == ("sweep", 0.0, config.sweep_s)
 
 
+def test_a_hand_that_stays_over_the_sweep_visits_one_window(small_trunk: Body) -> None:
+    far, near = (
+        volunteer_path(small_trunk, 60.0, TILT, PathConfig(roam=roam), seed=3) for roam in ("windows", "sweep")
+    )
+    assert len({name for name, *_ in far.windows}) > 2 and len({name for name, *_ in near.windows}) == 2
+    times = np.arange(12.0, 60.0, 0.5)
+    away = [np.linalg.norm(path.hand(times)[:, :3, 3] - path.hand(times[:1])[0, :3, 3], axis=1) for path in (far, near)]
+    assert away[1].max() < 20.0 < away[0].max()
+
+
 def test_a_tilt_leaves_the_contact_where_it_is(small_trunk: Body) -> None:
     poses = volunteer_path(small_trunk, 12.0, TILT).poses(np.linspace(0, 8, 20))
     np.testing.assert_allclose(poses[:, :3, 3] - poses[0, :3, 3], 0.0, atol=1e-9)

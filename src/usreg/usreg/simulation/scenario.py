@@ -15,6 +15,7 @@ from torch import Tensor
 from ..acquisition.agreement import load_probe
 from ..config import check_range
 from ..data.tissues import load_tissues
+from ..errors import KinematicsError
 from ..geometry import rotation, se3
 from ..geometry.sector import SectorGeometry
 from ..kinematics import Arm, load_arm
@@ -224,7 +225,10 @@ def _volunteer(
     path = volunteer_path(body, total, motor_of(arm), way, seed)
     bed = config.world_T_bed(body)
     encoder = replace(config.encoder, joint_hz=config.timing.joint_hz)
-    track = lead_arm(arm, path, bed, _rng(seed, ENCODERS), encoder)
+    try:
+        track = lead_arm(arm, path, bed, _rng(seed, ENCODERS), encoder)
+    except KinematicsError as error:
+        raise KinematicsError(f"{error}; a shorter scan, or one over the sweep alone, asks less of the arm") from error
     scan = Scan(arm, path, track, bed, motion, START_NS, tuple(motion.lattice.organs))
     sweep = record(
         scan, (0.0, way.sweep_s), [Depth(0.0, near)], _sweep_timing(config), seed, SWEEP, _rng(seed, CALIBRATION)
