@@ -92,8 +92,8 @@ def main() -> None:
         if options.fit:
             rows = [r for r in rows if r["evidence"]]
             rows = [r | {"evidence": _allowed(r["evidence"], setting_of(kind, options).evidence)} for r in rows]
-            stated = folded(rows)
             _fit(kind, rows, options)
+            rows, stated = folded(rows)
         else:
             rows = [r for r in rows if r["stage"] == "as it runs"]
             stated = [r["probability"] for r in rows]
@@ -168,19 +168,20 @@ def estimates(kind: str, setting: Setting, folder: Path, starts: int, fit: bool)
     """Registrations of one body; sweeps are taken in turn, frames and starts are drawn."""
     case = read_case(folder)
     same = "_same_" in kind
-    systems = registrars(setting, "US" if same else "CT", fit)
+    systems, count = registrars(setting, "US" if same else "CT", fit), 0
     for number, (sweep, volume) in enumerate(volumes(case.sweeps, case.ct, same)):
         for system in systems.values():
             system.prepare(volume)  # done once for a volume
         rng = np.random.default_rng([case.seed, number])
         for _ in range(-(-starts // len(case.sweeps))):
+            count += 1
             chosen = drawn_frames(sweep, setting.frames, same, rng)
             start = drawn_start(sweep, chosen, volume, setting.limits, rng)
             shown = tuple(noisy(sweep.frames[n], rng) if same else sweep.frames[n] for n in chosen)
             foreign = same and bool(rng.uniform() < FOREIGN)
             problem = Problem(tuple(map(mirrored, shown)) if foreign else shown, volume, start)
             for stage, system in systems.items():
-                row = {"kind": kind, "body": case.seed, "sweep": sweep.name, "stage": stage}
+                row = {"kind": kind, "body": case.seed, "start": count, "sweep": sweep.name, "stage": stage}
                 row |= one(problem, system, sweep, chosen) | ({"tre_mm": math.inf} if foreign else {})
                 if fit:  # in units of the covariance as the residuals give it
                     row["nees"] = row.get("nees", math.nan) * inflation(kind)

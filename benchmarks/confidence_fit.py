@@ -14,6 +14,7 @@ from scipy.stats import chi2
 from usreg.config import to_mapping
 from usreg.evaluation import Reliability, fit_logistic, reliability
 from usreg.registration.confidence import BELOW_MM, Confidence, Model, Scale, Term, scaled
+from usreg.registration.gate import GateConfig
 
 # Evidence that may count, on which scale, and which way it must point: 1 = the more the surer, 0 = as it turns out (of
 # two poses with the same score in detail, the one whose coarse score is higher may be the one that a lure has caught).
@@ -38,18 +39,30 @@ RIDGE = 3.0
 RANGE = (0.5, 99.5)  # percentiles of what was fitted
 LEAST_WEIGHT = 0.02  # of a standard deviation: what counts for less is left out
 FOLDS = 5
-Rows = Sequence[Mapping[str, Any]]  # body, stage, tre_mm, evidence
+CLEAR = GateConfig().clear_probability
+LEAST_ROWS = 100
+Rows = Sequence[Mapping[str, Any]]  # body, start, stage ("first" before "searched"), tre_mm, evidence
 
 
 def fit_confidence(rows: Rows, command: str, what: str, across: bool = True) -> Confidence:
     """Coefficients of all stages; the stage that knows most comes first.
 
+    The stage after a search is fitted to the starts that get there: those whose first estimate is not clear.
+
     Args:
         across: modalities differ, so the covariance is fitted as well; in one modality residuals tell it (`noise`).
     """
-    stages = sorted({str(r["stage"]) for r in rows}, key=lambda s: s != "searched")
-    models = [fit_model([r for r in rows if r["stage"] == s]) for s in stages]
+    first, searched = ([r for r in rows if r["stage"] == s] for s in ("first", "searched"))
+    models = [fit_model(first)]
+    if searched:
+        clear = {_start(r) for r in first if models[0](r["evidence"]) >= CLEAR}
+        unclear = [r for r in searched if _start(r) not in clear]
+        models.insert(0, fit_model(unclear if len(unclear) >= LEAST_ROWS else searched))
     return Confidence(tuple(models), _round(inflation(rows)) if across else 1.0, command, what)
+
+
+def _start(row: Mapping[str, Any]) -> tuple[int, int]:
+    return row["body"], row["start"]
 
 
 def inflation(rows: Rows) -> float:
@@ -92,17 +105,22 @@ def _round(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def folded(rows: Rows) -> list[float]:
-    """For each row the probability that a fit on other bodies states."""
+def folded(rows: Rows) -> tuple[list[Mapping[str, Any]], list[float]]:
+    """What would have been given out at each start, with the probability that a fit on other bodies states."""
     bodies = sorted({r["body"] for r in rows})
     fold = {body: n % FOLDS for n, body in enumerate(bodies)}
-    out = [math.nan] * len(rows)
+    kept: list[Mapping[str, Any]] = []
+    stated: list[float] = []
     for part in range(min(FOLDS, len(bodies))):
         model = fit_confidence([r for r in rows if fold[r["body"]] != part], "", "")
-        for n, row in enumerate(rows):
-            if fold[row["body"]] == part:
-                out[n] = model(row["evidence"])
-    return out
+        shown: dict[tuple[int, int], Mapping[str, Any]] = {}
+        for row in (r for r in rows if fold[r["body"]] == part):
+            before = shown.get(_start(row))
+            if before is None or model(before["evidence"]) < CLEAR:
+                shown[_start(row)] = row
+        kept += shown.values()
+        stated += [model(r["evidence"]) for r in shown.values()]
+    return kept, stated
 
 
 def judged(rows: Rows, stated: Sequence[float]) -> Reliability:
