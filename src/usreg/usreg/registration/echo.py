@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ultrasound would show of a contrast-enhanced CT: dark vessels.
+"""What ultrasound would show of a contrast-enhanced CT: dark vessels, dark fluid.
 
 Echo and CT number are two materials' properties without a law between them; but inside an organ the one thing that both
 show with contrast is blood: enhanced in the CT, black in ultrasound. So CT numbers above those of the parenchyma are
@@ -10,14 +10,18 @@ coefficients in every patch this cannot explain a vessel by fat, or speckle by t
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from scipy.ndimage import uniform_filter
 
 from ..config import check_range
 from ..data.types import Volume
 from ..errors import ConfigError, ShapeError
+
+Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -28,25 +32,34 @@ class EchoConfig:
         organ: whose parenchyma is the reference; where the volume has no such label, the commonest CT number of soft
             tissue within `soft_hu` is.
         above_hu: CT numbers above the reference between which brightness falls to its least.
+        fat_hu: CT numbers between which what lies below the reference goes over from fat, of which nothing is said, to
+            fluid, which is dark. even_hu_mm: slope of the CT from which on fluid does not count.
+        edge_hu: CT numbers are clipped to this where borders of organs are looked for.
         average: side of the box over which the CT is averaged first, voxels; odd.
     """
 
     organ: str = "liver"
     soft_hu: tuple[float, float] = (30.0, 180.0)
     above_hu: tuple[float, float] = (8.0, 40.0)
+    fat_hu: tuple[float, float] = (-30.0, -10.0)
+    even_hu_mm: float = 10.0
+    edge_hu: tuple[float, float] = (-150.0, 250.0)
     average: int = 3
 
     def __post_init__(self) -> None:
-        for name in ("soft_hu", "above_hu"):
+        for name in ("soft_hu", "above_hu", "fat_hu", "edge_hu"):
             low, high = getattr(self, name)
             check_range(f"{name}: its end", high, low + 1.0, 5000.0)
+        check_range("even_hu_mm", self.even_hu_mm, 0.1, 1e4)
         check_range("average", self.average, 1, 15)
         if self.average % 2 == 0:
             raise ConfigError(f"'average' must be odd, got {self.average}")
 
 
 def vessel_echo(volume: Volume, config: EchoConfig, channel: int = 0) -> Volume:
-    """One channel (1, D, H, W) float32, 0 in parenchyma and below, negative in enhanced vessels; NaN stays unknown.
+    """Two channels (2, D, H, W) float32: echo, and the clipped CT for its edges; NaN where unknown.
+
+    The echo is 0 in parenchyma, negative in enhanced vessels and in fluid.
 
     Raises:
         ShapeError: no voxel of soft tissue from which a reference could be taken.
@@ -55,9 +68,25 @@ def vessel_echo(volume: Volume, config: EchoConfig, channel: int = 0) -> Volume:
     known = np.isfinite(data) if volume.mask is None else np.isfinite(data) & volume.mask.numpy()
     reference = parenchyma_hu(volume, config, channel)
     smooth = uniform_filter(np.where(known, data, np.float32(reference)), config.average)
+    echo = -np.maximum(_beyond(smooth - reference, config), _fluid(smooth, reference, volume, config))
+    both = np.stack([echo, np.clip(data, *config.edge_hu)])
+    return replace(volume, data=torch.from_numpy(np.where(known, both, np.float32(np.nan))))
+
+
+def _beyond(excess: Array, config: EchoConfig) -> Array:
     low, high = config.above_hu
-    echo = low - np.clip(smooth - reference, low, high)
-    return replace(volume, data=torch.from_numpy(np.where(known, echo, np.float32(np.nan)))[None])
+    return np.asarray(np.clip(excess, low, high) - low)
+
+
+def _fluid(smooth: Array, reference: float, volume: Volume, config: EchoConfig) -> Array:
+    """Darkness of bile and cysts: below the reference but not fat, and even: at a border with fat the CT passes through
+    all numbers between."""
+    low, high = config.fat_hu
+    gradient = np.gradient(smooth, *volume.grid.spacing_mm[::-1])
+    steep = sum(g * g for g in gradient) / config.even_hu_mm**2
+    return np.asarray(
+        _beyond(reference - smooth, config) * np.clip((smooth - low) / (high - low), 0, 1) * np.exp(-steep)
+    )
 
 
 def parenchyma_hu(volume: Volume, config: EchoConfig, channel: int = 0) -> float:

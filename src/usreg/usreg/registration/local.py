@@ -46,6 +46,7 @@ class LocalConfig:
         least_share: of a patch's samples that must lie in known voxels.
         window: grey values of the volume (HU in a CT) are clipped to it first; equal ends: not at all.
         both_signs: coefficients may be negative, too: contrast that is turned round is as good (Wein et al. 2013).
+        edge_channel: channel of the volume whose gradient LC2 takes; -1: the one whose values it takes.
         all_counts: what lies in no known voxel counts as not explained: a pose cannot gain by looking away. Else the
             score is that of what is seen.
     """
@@ -59,6 +60,7 @@ class LocalConfig:
     least_share: float = 0.5
     window: tuple[float, float] = (0.0, 0.0)
     both_signs: bool = False
+    edge_channel: int = -1
     all_counts: bool = True
 
     def __post_init__(self) -> None:
@@ -102,9 +104,14 @@ class LocalMatcher:
             volume = Volume(kept, volume.grid, volume.modality, volume.mask)
             channel = 0
         smooth = volume_level(volume, sigma_mm, channel)
-        channels = [smooth.data] if self.form == "lncc" else [smooth.data, gradient_magnitude(smooth)]
+        channels = [smooth.data] if self.form == "lncc" else [smooth.data, self._edges(volume, smooth)]
         data = torch.stack(channels, -1).contiguous()
         return VolumeLevel(data, smooth.index_T_ct, sigma_mm, channel_variance(data))
+
+    def _edges(self, volume: Volume, smooth: VolumeLevel) -> Tensor:
+        """Gradient of the same channel, or of the one that is named."""
+        other = self.config.edge_channel
+        return gradient_magnitude(smooth if other < 0 else volume_level(volume, smooth.sigma_mm, other))
 
     def evaluate(self, level: VolumeLevel, views: list[View], ct_T_ref: Tensor, full: bool = True) -> Normal:
         """See `Matcher`; without `full` score and overlap alone, which is several times faster."""

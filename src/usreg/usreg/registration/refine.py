@@ -36,6 +36,7 @@ from .spread import SpreadConfig
 
 ACROSS = ("CT", "MR")  # modalities whose brightness says nothing of that of ultrasound
 MOST_CONTRAST = 100.0  # of a perfect score
+SEVERAL = 5  # frames from which on a sweep is one
 RIVAL_MM = 5.0  # an optimum that moves some point of the image by more than this is another one
 
 
@@ -65,6 +66,7 @@ class RefineConfig:
         echo: darkness of vessels, predicted from a CT, is compared with the frame instead of the volume itself.
         contrast_mm: standard deviation of the window within which brightness and contrast of frames and volume are made
             alike before they are compared; 0: they are compared as they are.
+        sweep_spread: of the re-tries of a sweep; none: `spread`, as for a frame.
         prior: what one squared standard deviation of the start's covariance, for each frame, costs of the score, twice;
             0: the start is where the search begins and no more. prior_floor_mm, prior_floor_deg: least standard
             deviation, so that a filter that is too sure of itself cannot hold a pose that the image contradicts.
@@ -93,6 +95,7 @@ class RefineConfig:
     margin_mm: float = 3.0
     levenberg: LevenbergConfig = field(default_factory=LevenbergConfig)
     spread: SpreadConfig = field(default_factory=SpreadConfig)
+    sweep_spread: SpreadConfig | None = None
     evidence: EvidenceConfig = field(default_factory=EvidenceConfig)
     gate: GateConfig = field(default_factory=GateConfig)
 
@@ -205,13 +208,18 @@ class Refine:
         pose, normal, _ = self._maximise(scene, last, pose)
         return [_Optimum(pose[i], float(normal.score[i]), float(normal.overlap[i])) for i in range(len(pose))]
 
+    def _spread(self, scene: Scene) -> SpreadConfig:
+        """Where re-tries begin: a sweep is told apart from its surroundings where one frame is not."""
+        own = self.config.sweep_spread if len(scene.frames) >= SEVERAL else None
+        return self.config.spread if own is None else own
+
     def _search(
         self, problem: Problem, scene: Scene, start: Tensor, covariance: Tensor, first: list[_Optimum]
     ) -> Estimate:
         """Look around: the best optimum on a common mask, judged beside the best other one."""
         config = self.config
         poses = promising(
-            scene, start, covariance, config.spread, config.min_overlap, lambda p: self._maximise(scene, 0, p)
+            scene, start, covariance, self._spread(scene), config.min_overlap, lambda p: self._maximise(scene, 0, p)
         )
         # the coarse level may lead astray from a start that is good already: climb the finer ones alone, too
         near = self._climb(scene, start[None], self.config.structure_level) if first else []
