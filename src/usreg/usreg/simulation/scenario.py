@@ -124,7 +124,7 @@ OPTIONS: dict[str, Any] = {
 FLOOR: dict[str, Any] = {"floor_mm": 1.0, "floor_rad": 0.012}
 
 # In breathing the start lags behind, and NCC is drawn to the neighbouring vessel; LNCC that keeps to the prediction as
-# far as its covariance says is not. The limits of its scores are those of seeds 0 and 1.
+# far as its covariance says is not. The limits of its scores are those of seeds 0, 1 and 3.
 FOLLOWED: dict[str, Any] = OPTIONS | {
     "similarity": "lncc",
     "prior": 0.01,
@@ -133,7 +133,15 @@ FOLLOWED: dict[str, Any] = OPTIONS | {
         {"sigma_mm": 2.0, "step_mm": 2.5, "tolerance_mm": 0.1},
         {"sigma_mm": 1.0, "step_mm": 1.9, "tolerance_mm": 0.05},
     ],
-    "gate": {"min_overlap": 0.2, "min_score": 0.1, "min_structure": 0.16, "clear_overlap": 0.3, "min_contrast": 0.5},
+    "min_overlap": 0.15,
+    "gate": {
+        "min_overlap": 0.15,
+        "min_score": 0.06,
+        "min_structure": 0.1,
+        "clear_overlap": 0.2,
+        "min_contrast": 0.5,
+        "max_sigma_mm": 3.0,
+    },
 }
 BREATHING: dict[str, Any] = {
     "model": "breathing", "acceleration_mm": [25.0, 25.0, 25.0], "floor_mm": 0.4, "floor_rad": 0.01,
