@@ -125,6 +125,7 @@ class Navigator:
     def reset(self) -> None:
         """Forget every pose (another recording, a clock that jumped back); then call `initialize`."""
         self.tracker.reset()
+        self.registrar.reset()
         self.pose_filter.reset()
         self.fuser.reset()
 

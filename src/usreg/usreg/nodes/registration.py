@@ -346,6 +346,8 @@ class RegistrationNode(LifecycleStage):
         with self._lock:
             self._generation += 1
             self.filter.reset()
+            if self.registrar is not None:
+                self.registrar.reset()
             self._pending = self.start_pose
         self.pairs.reset()
         if self.worker is not None:

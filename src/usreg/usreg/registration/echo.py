@@ -22,6 +22,7 @@ from ..data.types import Volume
 from ..errors import ConfigError, ShapeError
 
 Array = npt.NDArray[Any]
+PEAK = 0.3  # of the highest peak of the histogram: what is rarer is no parenchyma
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class EchoConfig:
     """From CT numbers to darkness.
 
     Args:
-        organ: whose parenchyma is the reference; where the volume has no such label, the commonest CT number of soft
-            tissue within `soft_hu` is.
+        organ: whose parenchyma is the reference; where the volume has no such label, the brightest of the common CT
+            numbers of soft tissue within `soft_hu` is.
         above_hu: CT numbers above the reference between which brightness falls to its least.
         fat_hu: CT numbers between which what lies below the reference goes over from fat, of which nothing is said, to
             fluid, which is dark. even_hu_mm: slope of the CT from which on fluid does not count.
@@ -90,7 +91,9 @@ def _fluid(smooth: Array, reference: float, volume: Volume, config: EchoConfig) 
 
 
 def parenchyma_hu(volume: Volume, config: EchoConfig, channel: int = 0) -> float:
-    """CT number of the organ's parenchyma: the middle one of its label, else the commonest of soft tissue.
+    """CT number of the organ's parenchyma: the middle one of its label, else that of the brightest common soft tissue.
+
+    Muscle is as common as an enhanced liver, and darker; blood is brighter and rarer.
 
     Raises:
         ShapeError: neither label nor soft tissue.
@@ -108,6 +111,8 @@ def parenchyma_hu(volume: Volume, config: EchoConfig, channel: int = 0) -> float
             f"no voxel of the volume lies between {low:.0f} and {high:.0f} HU: is it a CT in Hounsfield units? "
             "Use another similarity, for example lc2 or mind"
         )
-    counts, edges = np.histogram(soft.numpy(), bins=max(4, int((high - low) / 3)))
-    peak = int(np.convolve(counts, np.ones(3), "same").argmax())
+    counts, edges = np.histogram(soft.numpy(), bins=max(8, int((high - low) / 3)))
+    even = np.convolve(counts, np.ones(5) / 5, "same")
+    peaks = [k for k in range(1, len(even) - 1) if even[k - 1] < even[k] >= even[k + 1] and even[k] > PEAK * even.max()]
+    peak = peaks[-1] if peaks else int(even.argmax())
     return float(0.5 * (edges[peak] + edges[peak + 1]))

@@ -34,6 +34,9 @@ class Registrar:
         for stage in self.stages:
             stage.prepare(volume)
 
+    def reset(self) -> None:
+        """Forget what was kept of earlier problems: nothing here."""
+
     def __call__(self, problem: Problem, start: Estimate | None = None) -> Estimate:
         """Register; `compute_s` of the result is the wall time of all stages.
 

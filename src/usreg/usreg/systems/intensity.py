@@ -18,21 +18,25 @@ from ..errors import ConfigError
 from ..registration.matchers import LEAST_SQUARES
 from ..registration.refine import Refine, RefineConfig
 from ..registration.registrar import Registrar, RegistrarConfig
+from ..registration.window import Window, WindowConfig
 from ..similarity import SIMILARITIES
 
-AUTO = "auto"
+AUTO, WINDOW = "auto", "window"
 ACROSS = ("CT", "MR")  # modalities whose brightness says nothing of that of ultrasound
 SAME_SIMILARITY, ACROSS_SIMILARITY = "ncc", "lc2"
 WITHOUT_DERIVATIVES = "bobyqa"  # of a similarity without a least-squares form
 
 
 def build(options: Mapping[str, Any], modality: str = "") -> Registrar:
-    """A registrar with one refinement stage; options are the keys of `RefineConfig`.
+    """A registrar with one refinement stage; options are the keys of `RefineConfig`, and `window`: see `WindowConfig`.
 
     Args:
         modality: of the volume: CT, MR, US or "" (unknown: as ultrasound).
     """
-    return Registrar([Refine(from_mapping(RefineConfig, complete(options, modality), "intensity"))], RegistrarConfig())
+    settings = complete(options, modality)
+    window = settings.pop(WINDOW, None)
+    registrar = Registrar([Refine(from_mapping(RefineConfig, settings, "intensity"))], RegistrarConfig())
+    return Window(registrar, from_mapping(WindowConfig, window, WINDOW)) if window else registrar
 
 
 def complete(options: Mapping[str, Any], modality: str = "") -> dict[str, Any]:
