@@ -112,7 +112,7 @@ def _run(config: FilterConfig, breathing: BreathingConfig, seed: int, options: a
 
 
 def _compare(found: Found, smoother: PoseFilter, liver: RigidLiver, stamp: float) -> None:
-    errors = []
+    errors, nees = [], float("nan")
     for ms in HORIZONS_MS:
         try:
             ahead = smoother.predict(stamp + 1e-3 * ms)
@@ -123,7 +123,8 @@ def _compare(found: Found, smoother: PoseFilter, liver: RigidLiver, stamp: float
         errors.append(float((liver.centre(ahead.world_T_ct) - liver.centre(truth)).norm()))
         if ms == REACH_MS:
             off = se3.error_at_pivot(ahead.world_T_ct, truth, ahead.pivot)
-            found.nees.append(float(off @ torch.linalg.solve(ahead.covariance, off)) / 6)
+            nees = float(off @ torch.linalg.solve(ahead.covariance, off)) / 6
+    found.nees.append(nees)
     found.stamps.append(stamp)
     found.errors.append(errors)
 
@@ -140,12 +141,13 @@ def _row(pattern: str, found: dict[str, list[Found]], inside: Any = None) -> dic
     row: dict[str, Any] = {"pattern": pattern, "models": {}}
     for name, runs in found.items():
         errors, stamps = (np.concatenate([getattr(r, n) for r in runs]) for n in ("errors", "stamps"))
-        errors = errors[inside(stamps)] if inside else errors
+        nees, there = np.concatenate([r.nees for r in runs]), inside(stamps) if inside else np.ones(len(stamps), bool)
+        errors = errors[there]
         row["models"][name] = {
             "mean_mm": dict(zip(map(str, HORIZONS_MS), np.nanmean(errors, 0).tolist(), strict=True)),
             "p95_mm": dict(zip(map(str, HORIZONS_MS), np.nanpercentile(errors, 95, axis=0).tolist(), strict=True)),
             "none_at_150ms": float(np.isnan(errors[:, HORIZONS_MS.index(REACH_MS)]).mean()),
-            "nees_per_dof": float(np.mean(np.concatenate([r.nees for r in runs]))),
+            "nees_per_dof": float(np.nanmean(nees[there])),
             "refused": sum(r.refused for r in runs),
             "update_ms": 1e3 * float(np.median(np.concatenate([r.cost_s for r in runs]))),
         }
