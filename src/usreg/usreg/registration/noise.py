@@ -148,5 +148,3 @@ def padded(shape: tuple[int, int], spacing_mm: tuple[float, float]) -> tuple[int
     """Sizes that keep lags within the window from wrapping around, and that FFTs like."""
     reach = [math.ceil(WINDOW_MM / mm) + 1 for mm in reversed(spacing_mm)]
     return next_fast_len(shape[0] + reach[0], real=True), next_fast_len(shape[1] + reach[1], real=True)
-
-
