@@ -222,8 +222,8 @@ def _bench(name: str) -> Callable[..., None]:
     return command
 
 
-for _name in ("refine", "live", "reconstruct", "covariance", "render", "scanner", "sessions", "confidence", "engine",
-              "similarity", "global"):  # fmt: skip
+for _name in ("refine", "live", "reconstruct", "covariance", "render", "scanner", "sessions", "breathing", "confidence",
+              "engine", "similarity", "global"):  # fmt: skip
     bench_app.command(_name, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(_bench(_name))
 
 
