@@ -105,7 +105,10 @@ def test_a_session_may_be_registered_to_its_ct() -> None:
     """The start stays, its covariance is about the other volume's centre; what was chosen for its own volume goes."""
     own, ct = (spec_of("phantom", "registration", register_to=name).parameters for name in ("", "ct"))
     assert ct["volume"].endswith("bags/phantom/ct.nii.gz") and ct["modality"] == "CT"
-    assert "options" in own and not {"options", "labels"} & ct.keys()
+    assert "contrast_mm" in own["options"] and "labels" not in ct
+    assert list(yaml.safe_load(ct["options"])) == ["window"]  # the phantom lies still
+    moving = spec_of("volunteer", "registration", register_to="ct").parameters
+    assert "options" not in moving  # who breathes does not
     assert ct["initial.world_T_ct"] == own["initial.world_T_ct"]
     before, after = (np.array(v["initial.covariance"]).reshape(6, 6) for v in (own, ct))
     np.testing.assert_allclose(after, after.T)

@@ -45,10 +45,14 @@ class Stub:
         self.prepared: list[Volume] = []
         self.starts: list[Estimate] = []
         self.stamps: list[float] = []
+        self.resets = 0
         self.action: Callable[[Estimate], Estimate] = lambda estimate: estimate
 
     def prepare(self, volume: Volume) -> None:
         self.prepared.append(volume)
+
+    def reset(self) -> None:
+        self.resets += 1
 
     def __call__(self, problem: Problem) -> Estimate:
         self.starts.append(problem.start)

@@ -15,6 +15,7 @@ from .sessions import InitialPose, Session
 from .volumes import read_volume
 
 MODALITIES = ("CT", "MR", "US")
+STILL = {"frames": 8, "apart_mm": 20.0, "max_age_s": 60.0}
 
 
 def with_volume(session: Session, name: str) -> Session:
@@ -22,6 +23,7 @@ def with_volume(session: Session, name: str) -> Session:
 
     The start stays where it is, its covariance moves to the other volume's centre. Labels (they lie on the grid of the
     session's own volume) and options (they were chosen for it) are left out. The modality is the name, where it is one.
+    Where the body lies still, recent frames are registered together with the newest (`registration.window`).
 
     Raises:
         ConfigError: the session has no volume of this name.
@@ -36,7 +38,14 @@ def with_volume(session: Session, name: str) -> Session:
         )
     initial = None if c.initial is None else _about(c.initial, session, session.volume_paths[name])
     modality = name.upper() if name.upper() in MODALITIES else ""
-    changes: dict[str, Any] = {"labels": "", "label_names": {}, "options": {}, "initial": initial, "modality": modality}
+    options = {"window": dict(STILL)} if c.still else {}
+    changes: dict[str, Any] = {
+        "labels": "",
+        "label_names": {},
+        "options": options,
+        "initial": initial,
+        "modality": modality,
+    }
     return replace(session, config=replace(c, volume=c.volumes[name], **changes))
 
 

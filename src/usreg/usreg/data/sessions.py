@@ -113,6 +113,7 @@ class SessionConfig:
         seed: of every draw in a replay.
         system: registration system; options: its options.
         smoothing: keys of the pose filter that differ from its defaults.
+        still: the body does not move: frames of different times show the same, see `session_volumes`.
         truth: whether the bag holds the truth.
     """
 
@@ -136,6 +137,7 @@ class SessionConfig:
     smoothing: dict[str, Any] = field(default_factory=dict)
     frames: FrameNames = field(default_factory=FrameNames)
     topics: TopicNames = field(default_factory=TopicNames)
+    still: bool = False
     truth: bool = False
     description: str = ""
     licence: str = ""

@@ -120,7 +120,7 @@ class Prepared:
             label_names={str(v): STRUCTURES[v] for v in values}, volumes={"ct": "ct.nii.gz"},
             landmarks="landmarks.yaml", sweep="sweep" if c.keep_sweep else "", initial=self._initial(), arm=c.arm,
             latency_applied_s=c.timing.latency_s, seed=self.seed, options=self._options(), smoothing=dict(c.smoothing),
-            truth=True, description=DESCRIPTIONS[self.kind], licence=LICENCE,
+            still=self.kind == "phantom", truth=True, description=DESCRIPTIONS[self.kind], licence=LICENCE,
         )  # fmt: skip
 
     def _options(self) -> dict[str, Any]:
