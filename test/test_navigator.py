@@ -42,6 +42,9 @@ class Registrar:
     def __init__(self):
         self.pose, self.accepted, self.error, self.starts, self.prepared = WORLD_T_CT, True, None, [], []
 
+    def reset(self):
+        self.was_reset = True
+
     def prepare(self, volume):
         self.prepared.append(volume)
 
@@ -170,7 +173,8 @@ def test_reset_forgets_every_pose(navigator):
     navigator.initialize(1.0, WORLD_T_CT, WIDE)
     navigator.step(frame(1.0))
     navigator.reset()
-    assert navigator.tracker.buffer.was_reset and navigator.step(frame(0.1)).status == "UNINITIALISED"
+    assert navigator.tracker.buffer.was_reset and navigator.registrar.was_reset
+    assert navigator.step(frame(0.1)).status == "UNINITIALISED"
     navigator.initialize(0.1, WORLD_T_CT, WIDE)
     assert navigator.step(frame(0.2)).status == "TRACKING"
 
