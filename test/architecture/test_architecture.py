@@ -23,8 +23,8 @@ ROWS = {
     2: "rendering similarity networks kinematics",
     3: "losses",
     4: "registration acquisition tracking calibration reconstruction smoothing fusion guidance evaluation",
-    5: "systems simulation",
-    6: "navigator study training web",
+    5: "systems simulation study",
+    6: "navigator training protocols web",
     7: "nodes replay",
     8: "cli",
 }
