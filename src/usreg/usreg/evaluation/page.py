@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -44,23 +44,28 @@ def page(report: Report) -> str:
     rows = rows_of(report.result)
     summary = summarise(rows)
     parts = [
-        _section("Summary", _tiles(summary) + _shown(report.result) + _table(summary)),
-        _section("Fused views", _pictures(report.pictures)),
+        section("Summary", _tiles(summary) + _shown(report.result) + _table(summary)),
+        section("Fused views", _pictures(report.pictures)),
         *_error_sections(rows, summary),
-        _section("Estimated motion", figures.positions(report.trajectories) if report.trajectories else ""),
-        _section("Time of each stage", _stages(report.timing)),
-        _section("Not accepted, lost, errors", _events(rows, report.result.get("events", ()))),
+        section("Estimated motion", figures.positions(report.trajectories) if report.trajectories else ""),
+        section("Time of each stage", _stages(report.timing)),
+        section("Not accepted, lost, errors", _events(rows, report.result.get("events", ()))),
     ]
-    title = escape(report.title)
+    return html_page(report.title, _facts(report.result), parts)
+
+
+def html_page(title: str, facts: str, parts: Iterable[str]) -> str:
+    """A whole page of sections, with the warning that every page carries; `facts` is HTML below the title."""
     meta = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-    head = f"{meta}<title>{title}</title><style>{_CSS}</style>"
+    head = f"{meta}<title>{escape(title)}</title><style>{_CSS}</style>"
     warning = '<p class="warning">Research use only. Not for diagnosis or treatment.</p>'
-    intro = f"<h1>{title}</h1>{warning}{_facts(report.result)}"
+    intro = f"<h1>{escape(title)}</h1>{warning}{facts}"
     body = "".join(filter(None, parts))
     return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>{intro}\n{body}</body></html>\n'
 
 
-def _section(title: str, content: str) -> str:
+def section(title: str, content: str) -> str:
+    """A section of a page; nothing where there is no content."""
     return f"<section><h2>{escape(title)}</h2>{content}</section>\n" if content else ""
 
 
@@ -135,17 +140,15 @@ def _table(s: Summary) -> str:
 def _error_sections(rows: Sequence[Row], summary: Summary) -> list[str]:
     scored = any(math.isfinite(r.score) for r in rows)
     if not summary.with_truth:
-        return [_section("Score over time", figures.score_over_time(rows) if scored else "")]
+        return [section("Score over time", figures.score_over_time(rows) if scored else "")]
     pair = figures.against_error(rows, "score", "score") if scored else ""
     if any(math.isfinite(r.predicted_mm) for r in rows):
         pair += figures.against_error(rows, "predicted_mm", "error predicted by the covariance / mm")
     return [
-        _section("Error over time", figures.error_over_time(rows)),
-        _section("Distribution of the error", figures.histogram(rows)),
-        _section(
-            "What the registration says against the true error", f'<div class="pair">{pair}</div>' if pair else ""
-        ),
-        _section("Stated probability of a TRE below 5 mm", _reliability(rows_reliability(rows))),
+        section("Error over time", figures.error_over_time(rows)),
+        section("Distribution of the error", figures.histogram(rows)),
+        section("What the registration says against the true error", f'<div class="pair">{pair}</div>' if pair else ""),
+        section("Stated probability of a TRE below 5 mm", _reliability(rows_reliability(rows))),
     ]
 
 
