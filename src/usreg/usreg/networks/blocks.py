@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from monai.networks.blocks import Convolution
@@ -57,10 +59,19 @@ def max_pool(x: Tensor, kernel: tuple[int, ...]) -> Tensor:
     return functional.max_pool2d(x, cell) if len(cell) == 2 else functional.max_pool3d(x, cell)
 
 
+def precise(x: Tensor) -> AbstractContextManager[Any]:
+    """No mixed precision on a CPU, as it was elsewhere.
+
+    oneDNN's 3D convolutions in bfloat16 write past their memory in the backward pass over thin volumes (torch 2.13 on
+    processors with AMX), and give wrong values where the last axis shrinks to one (pytorch issue 169688).
+    """
+    return torch.autocast("cpu", enabled=False) if x.device.type == "cpu" else nullcontext()
+
+
 def initialise(network: nn.Module, seed: int) -> None:
     """Draw the weights of all convolutions and linear layers from a generator of its own (He et al. 2015).
 
-    The last layer of a bottleneck and the output of a head keep what their class asks for: see `start_small`.
+    A layer with an attribute `start_scale` begins with weights that are scaled by it.
     """
     generator = torch.Generator().manual_seed(seed)
     for module in network.modules():

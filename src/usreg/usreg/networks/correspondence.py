@@ -30,8 +30,8 @@ class CorrespondenceConfig:
         depth: residual blocks at each size. descriptor: length of a descriptor.
     """
 
-    volume_widths: tuple[int, ...] = (16, 32, 64, 96)
-    frame_widths: tuple[int, ...] = (24, 48, 96, 128)
+    volume_widths: tuple[int, ...] = (16, 32, 48, 64)
+    frame_widths: tuple[int, ...] = (16, 32, 64, 96)
     depth: int = 1
     descriptor: int = 32
 

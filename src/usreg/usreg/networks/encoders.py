@@ -20,16 +20,24 @@ class Encoder(nn.Module):
         dims: 2 or 3.
         widths: channels of each stage; the last one has no pooling after it unless `pools` is as long.
         pools: cells (y, x) or (z, y, x) after each stage.
+        stem: stride of the first convolution, (y, x) or (z, y, x); on a processor the finest features cost the most.
         inputs: channels that come in.
     """
 
-    def __init__(self, dims: int, widths: Sequence[int], pools: Sequence[Sequence[int]], inputs: int = 1) -> None:
+    def __init__(
+        self,
+        dims: int,
+        widths: Sequence[int],
+        pools: Sequence[Sequence[int]],
+        stem: Sequence[int] = (),
+        inputs: int = 1,
+    ) -> None:
         super().__init__()
         check_stages(dims, widths, pools)
-        channels = [inputs, *widths]
+        channels, strides = [inputs, *widths], [tuple(stem) or 1] + [1] * len(widths)
         self.stages = nn.ModuleList(
-            nn.Sequential(conv(dims, a, b), Bottleneck(dims, b, max(1, b // SQUEEZE), b))
-            for a, b in zip(channels, widths, strict=False)
+            nn.Sequential(conv(dims, a, b, stride=stride), Bottleneck(dims, b, max(1, b // SQUEEZE), b))
+            for a, b, stride in zip(channels, widths, strides, strict=False)
         )
         self.pools = [tuple(pool) for pool in pools]
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..config import check_range
 from ..errors import ConfigError
-from .blocks import Bottleneck, conv, initialise
+from .blocks import Bottleneck, conv, initialise, precise
 from .delta import Delta
 from .heads import EulerHead, check_finite
 from .inputs import check_inputs
@@ -78,7 +78,7 @@ class FrameVolumeRegressor(nn.Module):
         initialise(self, config.seed)
 
     def forward(self, volume: Tensor, frame: Tensor) -> Delta:
-        """Translation (B, 3) mm and rotation (B, 3, 3) of `delta.corrected`.
+        """Translation (B, 3) mm and rotation (B, 3, 3) of `delta.corrected`, single precision.
 
         Args:
             volume: (B, 1, D, H, W) in 0..1, initially transformed. frame: (B, 1, H, W) in 0..1, the same pixels.
@@ -87,12 +87,16 @@ class FrameVolumeRegressor(nn.Module):
             ShapeError: inputs of other shapes. GeometryError (in evaluation): a correction that is not finite.
         """
         check_inputs(volume, frame)
+        with precise(volume):
+            delta = self._delta(volume, frame)
+        return delta if self.training else check_finite(delta)
+
+    def _delta(self, volume: Tensor, frame: Tensor) -> Delta:
         spread = self.spread(frame)[:, None]  # channels become depth
         if spread.shape[-2:] != volume.shape[-2:]:
             spread = nn.functional.interpolate(spread, (spread.shape[2], *volume.shape[-2:]), mode="trilinear")
         both = torch.cat([self.volume_branch(volume), self.frame_branch(spread)], 2)
-        delta = self.head(self.trunk(both).mean((2, 3, 4)))
-        return delta if self.training else check_finite(delta)
+        return self.head(self.trunk(both).mean((2, 3, 4)))
 
 
 def _branch(config: FrameVolumeConfig) -> nn.Sequential:
