@@ -35,11 +35,11 @@ class DotFusionConfig:
         hidden: widths of the head. limit_mm: of its translations. seed: of the first weights.
     """
 
-    widths: tuple[int, ...] = (16, 32, 64, 64, 32)
+    widths: tuple[int, ...] = (8, 16, 32, 64, 32)
     pools: Cells = ((1, 2, 2), (2, 2, 2), (2, 2, 2), (1, 2, 2))
     stem: Cell = (2, 2, 2)
     fused: Cell = (6, 2, 3)
-    decoder: tuple[int, ...] = (16, 32, 64, 64)
+    decoder: tuple[int, ...] = (8, 16, 32, 64)
     decoder_pools: Cells = ((1, 2, 2), (1, 4, 4), (1, 3, 3))
     decoder_stem: Cell = (1, 2, 2)
     pooled: Cell = (2, 2, 2)
