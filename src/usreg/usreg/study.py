@@ -174,6 +174,7 @@ def run_targets(
     registrar.prepare(volume)
     rows = []
     for number, twist in enumerate(twists):
+        registrar.reset()  # starts are drawn: none may know of the one before
         rows.append(run_one(targets[number % len(targets)], volume, registrar, twist, variance))
         if progress:
             progress(number + 1, len(twists))

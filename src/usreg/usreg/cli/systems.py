@@ -8,9 +8,16 @@ from typing import Any
 
 
 def build_registrar(
-    system: str, similarity: str, optimizer: str, sweep: int, keyframes: int, global_start: bool, modality: str
+    system: str,
+    similarity: str,
+    optimizer: str,
+    sweep: int,
+    keyframes: int,
+    global_start: bool,
+    modality: str,
+    mode: str = "",
 ) -> Any:
-    """A registrar of single frames or of sweeps.
+    """A registrar of single frames or of sweeps; `mode` is that of the system deep_s2v.
 
     Raises:
         ConfigError: a name that does not exist; the message lists those that do.
@@ -18,7 +25,7 @@ def build_registrar(
     from ..registration.sweep import Sweep, SweepConfig
     from ..systems import build
 
-    options = {"similarity": similarity, "optimizer": optimizer}
+    options = {"similarity": similarity, "optimizer": optimizer, "mode": mode}
     registrar = build(system, {key: value for key, value in options.items() if value}, modality)
     if sweep == 1 and not global_start:
         return registrar

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..geometry import se3
-from .sessions import InitialPose, Session
+from .sessions import InitialPose, Session, SessionConfig
 from .volumes import read_volume
 
 MODALITIES = ("CT", "MR", "US")
@@ -22,8 +22,8 @@ def with_volume(session: Session, name: str) -> Session:
     """The session with one of its further volumes in the place of its own; "" leaves it as it is.
 
     The start stays where it is, its covariance moves to the other volume's centre. Labels (they lie on the grid of the
-    session's own volume) and options (they were chosen for it) are left out. The modality is the name, where it is one.
-    Where the body lies still, recent frames are registered together with the newest (`registration.window`).
+    session's own volume), system and options (they were chosen for it) are left out. The modality is the name, where it
+    is one. Where the body lies still, recent frames are registered together with the newest (`registration.window`).
 
     Raises:
         ConfigError: the session has no volume of this name.
@@ -40,6 +40,7 @@ def with_volume(session: Session, name: str) -> Session:
     modality = name.upper() if name.upper() in MODALITIES else ""
     options = {"window": dict(STILL)} if c.still else {}
     changes: dict[str, Any] = {
+        "system": SessionConfig.system,
         "labels": "",
         "label_names": {},
         "options": options,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,8 @@ RECORDED = (
     "registration/hypotheses",
 )
 ANSWERS = ("registration/estimate",)
+# what a kind of session is registered by where nobody says it; for the others the session does
+SYSTEM_OF = {"volunteer": "intensity"}
 
 
 @dataclass(frozen=True)
@@ -102,11 +104,13 @@ def nodes(kind: str, options: Options) -> list[NodeSpec]:
     """
     if kind not in KINDS:
         raise ConfigError(f"there is no session kind '{kind}'; choose one of {list(KINDS)}")
+    options = with_system(kind, options)
     if kind == "live":
         parameters, remappings = _live(options)
     else:
         parameters, remappings = _recorded(session_name(kind, options), options)
-    parameters["registration"] |= {"similarity": options.similarity, "optimizer": options.optimizer}
+    short = {"similarity": options.similarity, "optimizer": options.optimizer, "mode": options.mode}
+    parameters["registration"] |= short
     names = [*ALWAYS, *(["player"] if kind != "live" else []), *(["recorder"] if options.record else [])]
     if options.record:
         parameters["recorder"] = {"bag": str(Path(options.record).absolute())}
@@ -118,6 +122,16 @@ def nodes(kind: str, options: Options) -> list[NodeSpec]:
         values = {k: v for k, v in values.items() if v not in ("", None) and v != []}
         made.append(NodeSpec(name, values, remappings.get(name, {}), files, options.namespace, options.log_level))
     return made
+
+
+def with_system(kind: str, options: Options) -> Options:
+    """The options with the system that the kind stands for, where none was chosen and the session's own volume is used.
+
+    It is of the session that ships: another one (`bag`) says itself how it is registered.
+    """
+    if options.system or options.register_to or options.bag:
+        return options
+    return replace(options, system=SYSTEM_OF.get(kind, ""))
 
 
 def session_name(kind: str, options: Options) -> str:
@@ -171,6 +185,8 @@ def played_session(name: str, options: Options) -> Any:
 def _recorded(
     name: str, options: Options, streamed: bool = False
 ) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, str]]]:
+    from ..data.session_options import options_for
+
     session = played_session(name, options)
     if not (session.config.bag or streamed):
         raise ConfigError(f"session '{name}' was made for a stream and has no bag: give it as session:={name} to live")
@@ -178,8 +194,9 @@ def _recorded(
     volume = _volume(session)
     system = options.system or config.system
     registration = {**volume, "system": system}
-    if system == config.system and config.options:
-        registration["options"] = yaml.safe_dump(dict(config.options), default_flow_style=True).strip()
+    meant = options_for(system, config.system, config.options)
+    if meant:
+        registration["options"] = yaml.safe_dump(meant, default_flow_style=True).strip()
     if config.initial is not None:
         registration["initial.world_T_ct"] = config.initial.pose.flatten().tolist()
         registration["initial.covariance"] = config.initial.covariance_matrix.flatten().tolist()

@@ -23,7 +23,8 @@ class Options:
         step: lock-step: the next frame waits for the result of the one before.
         paused: start paused; services player/step and player/pause.
         record: bag to record into; empty: none.
-        system: registration system; empty: the session's, else intensity.
+        system: registration system: intensity, deep_s2v or itk; empty: the session's, else intensity.
+        mode: of the system deep_s2v: usreg, paper or fvr; empty: usreg.
         similarity: auto, ncc, lncc, lc2, mind, ssc, mi, nmi, gc or ngf; empty: the session's, else auto.
         optimizer: auto, lm, adam, lbfgs, bobyqa or cmaes; empty: the session's, else auto.
         register_to: one of the session's further volumes by name, for example ct; empty: the session's own volume.
@@ -53,6 +54,7 @@ class Options:
     paused: bool = False
     record: str = ""
     system: str = ""
+    mode: str = ""
     similarity: str = ""
     optimizer: str = ""
     register_to: str = ""

@@ -45,7 +45,8 @@ class RegistrationNodeConfig:
     Args:
         system: name of a registration system. options: YAML mapping of its configuration, for example
             "{min_overlap: 0.5}".
-        similarity, optimizer: put into the options; empty: as these say, else by the volume's modality.
+        similarity, optimizer, mode: put into the options; empty: as these say, else by the volume's modality, and mode
+            usreg of the system deep_s2v.
         smoother: filter or none, as in pose_smoothing.
         niceness: of the thread that registers, so that display and tracking go first.
     """
@@ -54,6 +55,7 @@ class RegistrationNodeConfig:
     options: str = "{}"
     similarity: str = ""
     optimizer: str = ""
+    mode: str = ""
     smoother: Literal["filter", "none"] = "filter"
     niceness: int = 5
 
@@ -61,7 +63,7 @@ class RegistrationNodeConfig:
         check_range("niceness", self.niceness, 0, 19)
 
     def mapping(self) -> dict[str, Any]:
-        """The options, with similarity and optimizer.
+        """The options, with similarity, optimizer and mode.
 
         Raises:
             ConfigError: not a YAML mapping.
@@ -72,7 +74,7 @@ class RegistrationNodeConfig:
             raise ConfigError(f"'options' is no YAML: {error}") from error
         if not isinstance(found, dict):
             raise ConfigError(f"'options' must be a YAML mapping, for example '{{}}', it is {self.options!r}")
-        short = {"similarity": self.similarity, "optimizer": self.optimizer}
+        short = {"similarity": self.similarity, "optimizer": self.optimizer, "mode": self.mode}
         return found | {key: value for key, value in short.items() if value}
 
 

@@ -16,6 +16,7 @@ from ..data.calibration import read_calibration
 from ..data.landmarks import read_landmarks
 from ..data.ros_time import to_s
 from ..data.session_events import TransformEvent
+from ..data.session_options import options_for
 from ..data.sessions import FILE_NAME, Session, read_session
 from ..data.share import share_dir
 from ..data.types import Calibration, ImageGeometry, Volume
@@ -40,7 +41,8 @@ class ReplayConfig:
     Args:
         system: registration system; "": the session's own, with the session's options.
         register_to: one of the session's further volumes by name, for `replay_session`; "": its own.
-        similarity, optimizer: put into the options; "": as these say, else by the volume's modality.
+        similarity, optimizer, mode: put into the options; "": as these say, else by the volume's modality, and mode
+            usreg of the system deep_s2v.
         smoothing: false hands every accepted estimate through.
         snapshots: fused pictures in the report.
     """
@@ -49,6 +51,7 @@ class ReplayConfig:
     register_to: str = ""
     similarity: str = ""
     optimizer: str = ""
+    mode: str = ""
     smoothing: bool = True
     snapshots: int = 6
     filter: FilterConfig = field(default_factory=FilterConfig)
@@ -96,8 +99,8 @@ def session_registrar(session: Session, config: ReplayConfig, modality: str) -> 
         ConfigError: an unknown system, similarity, optimizer or option.
     """
     system = config.system or session.config.system
-    options = dict(session.config.options) if system == session.config.system else {}
-    short = {"similarity": config.similarity, "optimizer": config.optimizer}
+    options = options_for(system, session.config.system, session.config.options)
+    short = {"similarity": config.similarity, "optimizer": config.optimizer, "mode": config.mode}
     return build_system(system, options | {key: value for key, value in short.items() if value}, modality)
 
 

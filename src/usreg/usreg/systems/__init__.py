@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from ..errors import ConfigError
 from ..registration.registrar import Registrar
-from . import intensity, itk
+from . import deep_s2v, intensity, itk
 
 
 class Build(Protocol):
@@ -19,7 +19,7 @@ class Build(Protocol):
         ...
 
 
-SYSTEMS: dict[str, Build] = {"intensity": intensity.build, "itk": itk.build}
+SYSTEMS: dict[str, Build] = {"intensity": intensity.build, "itk": itk.build, "deep_s2v": deep_s2v.build}
 
 
 def build(name: str, options: Mapping[str, Any] | None = None, modality: str = "") -> Registrar:

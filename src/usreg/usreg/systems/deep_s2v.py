@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Live 2D ultrasound to 3D ultrasound by networks, after the paper on DeepRS2V.
+
+Three modes. `usreg`: a network says where each part of the frame may lie in the volume, a rigid fit takes the most
+likely pose, and the engine refines it. `paper`: DeepRS2V as published, one network that regresses the correction;
+with `correction`, LNCC climbed afterwards. `fvr`: its baseline FVR-Net, the same way. Around all of them the temporal
+workflow of the paper's Fig. 1 (`registration.temporal`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from ..config import from_mapping, to_mapping
+from ..data.share import share_dir
+from ..errors import ConfigError
+from ..registration.agreement import Stage
+from ..registration.correction import Correction, CorrectionConfig
+from ..registration.learned.load import load_regressor
+from ..registration.learned.regress import Regress, RegressConfig
+from ..registration.learned.weights import load_weights
+from ..registration.refine import Refine, RefineConfig
+from ..registration.refine_options import complete
+from ..registration.registrar import Registrar, RegistrarConfig
+from ..registration.temporal import Temporal, TemporalConfig
+
+NAME = "deep_s2v"
+SHORT = ("similarity", "optimizer")  # options of the refinement that may stand beside the others
+PUBLISHED = TemporalConfig("image", refused=True)  # there: delta in the image frame, and no gate
+
+
+@dataclass(frozen=True)
+class DeepS2vConfig:
+    """Options of the system.
+
+    Args:
+        mode: see the module. weights: a file that `usreg train deep_s2v` wrote; "": the one that ships for the mode.
+        part: what of the mode runs: all of it, the network alone, or the refinement alone (for comparisons).
+        correction: LNCC is climbed after a regression network.
+        workflow: keys of `TemporalConfig`; what is not given is as published in the modes `paper` and `fvr`. In mode
+            `usreg` a frame begins where its problem says: live that is the filter's `world_T_ct`.
+        refine: keys of `RefineConfig`: the refinement of mode `usreg`, and the gate of all modes.
+        descent: keys of `CorrectionConfig`.
+    """
+
+    mode: Literal["usreg", "paper", "fvr"] = "usreg"
+    weights: str = ""
+    part: Literal["all", "network", "refinement"] = "all"
+    correction: bool = False
+    workflow: dict[str, Any] = field(default_factory=dict)
+    refine: dict[str, Any] = field(default_factory=dict)
+    descent: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.correction and self.mode == "usreg":
+            raise ConfigError(
+                "'correction' follows a regression network; mode usreg refines by the engine: leave it out"
+            )
+        if self.part == "refinement" and self.mode != "usreg":
+            raise ConfigError(f"mode {self.mode} has no refinement: its parts are 'all' and 'network'")
+
+    @property
+    def path(self) -> Path:
+        """Of the weights."""
+        return Path(self.weights) if self.weights else shipped(self.mode)
+
+
+def shipped(mode: str) -> Path:
+    """Where the weights of a mode lie."""
+    return share_dir() / "config" / "weights" / f"{NAME}_{mode}.safetensors"
+
+
+def build(options: Mapping[str, Any], modality: str = "") -> Registrar:
+    """A registrar in the temporal workflow.
+
+    Args:
+        options: keys of `DeepS2vConfig`; `similarity` and `optimizer` go into `refine`.
+        modality: of the volume; it must be ultrasound, or unknown.
+
+    Raises:
+        ConfigError: an unknown key or value, a CT or MR, weights of another mode or configuration.
+        MissingFileError, FileFormatError: no weights, or not usable ones.
+    """
+    if modality not in ("", "US"):
+        raise ConfigError(f"system {NAME} registers 3D ultrasound, the volume is {modality}: choose system 'intensity'")
+    short = {key: value for key, value in options.items() if key in SHORT}
+    config = from_mapping(DeepS2vConfig, {k: v for k, v in options.items() if k not in SHORT}, NAME)
+    refine = from_mapping(RefineConfig, complete({**config.refine, **short}, modality), f"{NAME}.refine")
+    base = TemporalConfig() if config.mode == "usreg" else PUBLISHED
+    workflow = from_mapping(TemporalConfig, {**to_mapping(base), **config.workflow}, f"{NAME}.workflow")
+    return Temporal(Registrar(_stages(config, refine), RegistrarConfig(NAME)), workflow)
+
+
+def _stages(config: DeepS2vConfig, refine: RefineConfig) -> list[Stage]:
+    if config.mode == "usreg":
+        return _usreg(config, refine)
+    network, crop = load_regressor(config.path, config.mode)
+    stages: list[Stage] = [Regress(network, RegressConfig(crop, judge=refine))]
+    if config.correction and config.part == "all":
+        descent = from_mapping(CorrectionConfig, config.descent, f"{NAME}.descent")
+        stages.append(Correction(replace(descent, judge=refine)))
+    return stages
+
+
+def _usreg(config: DeepS2vConfig, refine: RefineConfig) -> list[Stage]:
+    """Mode usreg: the network's pose with its covariance, refined."""
+    if config.part == "refinement":
+        return [Refine(refine)]
+    load_weights(config.path, config.mode)
+    raise ConfigError("mode usreg is not there yet: choose mode paper or fvr")
