@@ -14,20 +14,25 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import ConfigError, UsregError
+from .evaluate import evaluate
 from .plain import PLAIN
 from .show import progress_bar, show
 from .simulate import simulate_app
+from .train import train_app
 
 app = typer.Typer(help="Register live ultrasound to a volume. Research use only.", **PLAIN)
 bench_app = typer.Typer(help="Measure against a peer in the same run.", **PLAIN)
 app.add_typer(bench_app, name="bench")
 app.add_typer(simulate_app, name="simulate")
+app.command()(evaluate)
+app.add_typer(train_app, name="train")
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Frames = Annotated[str, typer.Option(help="Frames A:B:S as a Python slice, for example 0:80:2.")]
 Similarity = Annotated[
     str, typer.Option(help="auto (by the volume's modality), ncc, lncc, lc2, mind, ssc, mi, nmi, gc or ngf.")
 ]
+Mode = Annotated[str, typer.Option(help="Of the system deep_s2v: usreg (default), paper or fvr.")]
 Optimizer = Annotated[str, typer.Option(help="auto (by the similarity), lm, adam, lbfgs, bobyqa or cmaes.")]
 CalibrationFile = Annotated[Path, typer.Option(help="Calibration: YAML or PLUS device-set XML.")]
 
@@ -88,7 +93,8 @@ def register(
     calibration: CalibrationFile,
     out: Annotated[Path, typer.Option(help="RESULT.json to write.")],
     frames: Frames = ":",
-    system: Annotated[str, typer.Option(help="intensity or itk.")] = "intensity",
+    system: Annotated[str, typer.Option(help="intensity, deep_s2v or itk.")] = "intensity",
+    mode: Mode = "",
     similarity: Similarity = "",
     optimizer: Optimizer = "",
     modality: Annotated[str, typer.Option(help="Of the volume, where its file does not say: CT, MR or US.")] = "",
@@ -111,7 +117,7 @@ def register(
     from .systems import build_registrar
 
     limits = _six_numbers(perturb)
-    make = partial(build_registrar, system, similarity, optimizer, sweep, keyframes, global_start)
+    make = partial(build_registrar, system, similarity, optimizer, sweep, keyframes, global_start, mode=mode)
     make(modality)  # names are checked before files are read
     tracked, _ = _load_frames(sequence, calibration, frames)
     reference = read_volume(volume, modality)
@@ -125,27 +131,11 @@ def register(
 
 
 @app.command()
-def evaluate(
-    result: Annotated[Path, typer.Argument(metavar="RESULT.json")],
-    report: Annotated[
-        Path | None, typer.Option(help="Folder for the report (result.json, timing.json, index.html).")
-    ] = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """Summarise a RESULT.json; with --report also draw it."""
-    from ..evaluation import read_result, report_result
-
-    content = read_result(result)
-    if report is not None:
-        report_result(content, report)
-    show(content["summary"], as_json, title=result.name)
-
-
-@app.command()
 def replay(
     bag: Annotated[Path, typer.Argument(metavar="BAG", help="Session folder, or the name of a session that ships.")],
     report: Annotated[Path, typer.Option(help="Folder for the report.")],
-    system: Annotated[str, typer.Option(help="intensity or itk.")] = "intensity",
+    system: Annotated[str, typer.Option(help="intensity, deep_s2v or itk; default: the session's own.")] = "",
+    mode: Mode = "",
     similarity: Similarity = "",
     optimizer: Optimizer = "",
     register_to: Annotated[str, typer.Option(help="A further volume of the session, for example ct.")] = "",
@@ -155,7 +145,7 @@ def replay(
     from ..replay import ReplayConfig, replay_session
 
     _make_folder(report)
-    config = ReplayConfig(system, register_to, similarity, optimizer)
+    config = ReplayConfig(system, register_to, similarity, optimizer, mode)
     with progress_bar("replaying") as progress:
         summary = replay_session(bag, report, progress=progress, config=config)
     show(summary, as_json, title=bag.name)

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`usreg train`: networks, from bodies by seed to weights."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from ..errors import ConfigError
+from .plain import PLAIN
+from .show import progress_bar, show
+
+train_app = typer.Typer(help="Train networks on simulated bodies; runs under torchrun as well.", **PLAIN)
+Mode = Literal["paper", "usreg", "fvr"]
+SHOWN = ("steps", "samples", "wall_s", "data_s", "network_s", "figures", "best", "undertrained")
+
+
+@train_app.callback()
+def networks() -> None:
+    """Train networks on simulated bodies; runs under torchrun as well."""
+
+
+@train_app.command("deep_s2v")
+def train_deep_s2v_command(
+    bodies: Annotated[str, typer.Option(help="Seeds A:B of the bodies to train on.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run: checkpoint, log, curve, weights.")],
+    mode: Annotated[Mode, typer.Option(help="usreg, paper (DeepRS2V as published) or fvr (FVR-Net).")] = "usreg",
+    validation: Annotated[str, typer.Option(help="Seeds A:B of other bodies to validate on.")] = "",
+    steps: Annotated[int | None, typer.Option(help="Of the optimiser; default: as configured.", min=1)] = None,
+    minutes: Annotated[float | None, typer.Option(help="Wall-clock time that ends the run if it is earlier.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the folder's run stopped.")] = False,
+    data: Annotated[Path | None, typer.Option(help="Folder of the subjects; what it lacks is made.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="The full configuration, for a GPU.")] = False,
+    config: Annotated[Path | None, typer.Option(help="YAML in place of the configuration that ships.")] = None,
+    threads: Annotated[int, typer.Option(help="Of the processor; 0: as torch chooses.", min=0)] = 0,
+    seed: Annotated[int | None, typer.Option(help="Of first weights and pairs.")] = None,
+    precision: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16; default: as configured.")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda; default: a GPU where there is one.")] = "",
+) -> None:
+    """Train 2D to 3D ultrasound registration; bodies that the data folder lacks are simulated first."""
+    import torch
+
+    from ..training.deep_s2v import Run, load_config, make_subjects, train
+    from ..training.distributed import processes
+
+    if threads:
+        torch.set_num_threads(threads)
+    settings = load_config(
+        mode, full, config, steps=steps, minutes=minutes, seed=seed, precision=precision
+    )  # fmt: skip
+    seeds = _seeds("--bodies", bodies), _seeds("--validation", validation) if validation else range(0)
+    folder = data if data is not None else out / "subjects"
+    run = Run(mode, seeds[0], out, folder, settings, seeds[1], resume, " ".join(["usreg", *sys.argv[1:]]))
+    with processes(device or settings.device) as joined:
+        if joined.first:
+            with progress_bar("simulating bodies (hundredths)") as progress:
+                make_subjects(run, progress)
+        joined.barrier()
+        with progress_bar("reading subjects") as reading, training_bar(joined.first) as report:
+            about = train(run, reading, report, joined)
+        if joined.first:
+            show({name: about[name] for name in SHOWN}, False, title=f"deep_s2v {mode}")
+            typer.echo(f"weights: {out / 'weights.safetensors'}")
+
+
+def _seeds(option: str, text: str) -> range:
+    first, _, last = text.partition(":")
+    if not (first.isdecimal() and last.isdecimal() and int(first) < int(last)):
+        raise ConfigError(f"{option} is {text!r}; write A:B with whole numbers, A below B, for example 3000:3040")
+    return range(int(first), int(last))
+
+
+@contextmanager
+def training_bar(shown: bool = True) -> Iterator[Callable[[Any], None]]:
+    """A bar with loss, validation and the time that remains; without a terminal, a line for each validation."""
+    from rich.console import Console
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("step {task.fields[step]}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(),
+        TextColumn("left"), TimeRemainingColumn(), TextColumn("loss {task.fields[loss]} {task.fields[found]}"),
+    )  # fmt: skip
+    with Bar(*columns, console=console, disable=not (shown and console.is_terminal)) as bar:
+        task = bar.add_task("training", total=1.0, step=0, loss="-", found="", start=False)
+        mean: list[float] = []
+
+        def report(report: Any) -> None:
+            if not mean:
+                bar.start_task(task)
+            if report.loss == report.loss:
+                mean[:] = [report.loss if not mean else 0.95 * mean[0] + 0.05 * report.loss]
+            found = {}
+            if report.validation is not None:
+                found = {"found": " ".join(f"{n} {v:.3g}" for n, v in list(report.validation.items())[:3])}
+                if shown and not console.is_terminal:
+                    typer.echo(_line(report, mean), err=True)
+            loss = f"{mean[0]:.4g}" if mean else "-"
+            bar.update(task, completed=report.used, step=report.step, loss=loss, **found)
+
+        yield report
+
+
+def _line(report: Any, mean: list[float]) -> str:
+    figures = ", ".join(f"{n} {v:.3f}" for n, v in report.validation.items())
+    loss = f"{mean[0]:.4f}" if mean else "none"
+    spent = report.state.wall_s
+    return f"step {report.step} ({report.used:.0%}, {spent:.0f} s): loss {loss}; validation: {figures}"
