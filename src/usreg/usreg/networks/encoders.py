@@ -36,7 +36,7 @@ class Encoder(nn.Module):
         check_stages(dims, widths, pools)
         channels, strides = [inputs, *widths], [tuple(stem) or 1] + [1] * len(widths)
         self.stages = nn.ModuleList(
-            nn.Sequential(conv(dims, a, b, stride=stride), Bottleneck(dims, b, max(1, b // SQUEEZE), b))
+            nn.Sequential(conv(dims, a, b, stride=stride), Bottleneck(dims, b, max(2, b // SQUEEZE), b))
             for a, b, stride in zip(channels, widths, strides, strict=False)
         )
         self.pools = [tuple(pool) for pool in pools]
