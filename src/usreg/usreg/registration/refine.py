@@ -224,10 +224,27 @@ class Refine:
         # the coarse level may lead astray from a start that is good already: climb the finer ones alone, too
         near = self._climb(scene, start[None], self.config.structure_level) if first else []
         optima = first + near + (self._climb(scene, poses, 1) if len(poses) else [])
+        return self._best(problem, scene, optima)
+
+    def best_of(self, problem: Problem, world_T_cts: Tensor) -> Estimate:
+        """The best of what the climbs from several poses (N, 4, 4) reach, judged beside the best other one.
+
+        Raises:
+            NoOverlapError: at every one of them too little of the sector lies inside known voxels.
+        """
+        scene = self._scene(problem)
+        starts = se3.inverse(world_T_cts) @ scene.world_T_ref
+        scene = replace(scene, prior=self._prior(problem.start, scene, starts[0]))
+        overlap = scene.measure(0, starts, full=False).overlap
+        kept = starts[overlap >= self.config.min_overlap]
+        return self._best(problem, scene, self._climb(scene, kept, 0) if len(kept) else [])
+
+    def _best(self, problem: Problem, scene: Scene, optima: list[_Optimum]) -> Estimate:
+        """The best of several optima on a common mask."""
         if not optima:
             raise NoOverlapError(
-                f"less than {config.min_overlap:.0%} of the sector lies inside the volume at the start and around it: "
-                "check the start, the calibration and the volume"
+                f"less than {self.config.min_overlap:.0%} of the sector lies inside the volume at the start and around "
+                "it: check the start, the calibration and the volume"
             )
         stack = torch.stack([o.ct_T_ref for o in optima])
         best = int(scene.compare(len(scene.volumes) - 1, stack).argmax())

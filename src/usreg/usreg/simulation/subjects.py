@@ -157,6 +157,7 @@ def _shots(body: Body, scene: Scene, volume: Volume, seed: int, config: SubjectC
     """Live frames before their images are made, with the pixels that show the liver."""
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, PLACING))))
     begin = config.simulation.sweep_s + config.simulation.path.settle_s
+    organ = body.inside(*ORGANS["liver"])  # and what moves with it
     found: list[tuple[Shot, Tensor]] = []
     for number in range(TRIES * config.frames):
         if len(found) == config.frames:
@@ -168,7 +169,7 @@ def _shots(body: Body, scene: Scene, volume: Volume, seed: int, config: SubjectC
         ct_T_image = se3.inverse(scene.scan.motion.bed_T_organ("liver", t_s)) @ bed_T_image
         if _overlap(volume, ct_T_image, mount.geometry) < config.least_overlap:
             continue
-        liver = _liver(body, ct_T_image, mount.geometry)
+        liver = _liver(organ, body.labels.grid.index_T_ct @ ct_T_image, mount.geometry)
         if float(liver.double().mean()) < config.least_liver:
             continue
         stamp = scene.scan.shots[0].stamp_ns + round(t_s * 1e6) * 1000
@@ -208,9 +209,8 @@ def _at(values: Tensor, index: Tensor) -> Tensor:
     return torch.where(inside, values[z, y, x], torch.zeros((), dtype=values.dtype))
 
 
-def _liver(body: Body, ct_T_image: Tensor, geometry: SectorGeometry) -> Tensor:
-    """Pixels (h, w) bool of the sector that show the liver or what moves with it."""
-    index_T_image = body.labels.grid.index_T_ct @ ct_T_image
+def _liver(organ: Tensor, index_T_image: Tensor, geometry: SectorGeometry) -> Tensor:
+    """Pixels (h, w) bool of the sector that show an organ, given as its voxels (D, H, W) bool."""
     points = geometry.plane.points_mm().reshape(-1, 3)
-    shown = _at(body.inside(*ORGANS["liver"]), se3.transform_points(index_T_image, points))
+    shown = _at(organ, se3.transform_points(index_T_image, points))
     return shown.reshape(geometry.plane.height, geometry.plane.width) & geometry.mask()
