@@ -144,8 +144,9 @@ def test_pyramid_levels() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dims", "widths", "pools"), [(4, (4,), ()), (3, (), ()), (3, (4, 0), ((1, 1, 1),)), (3, (4, 4), ()), (2, (4, 4), ((2, 2, 2),))]
-)  # fmt: skip
+    ("dims", "widths", "pools"),
+    [(4, (4,), ()), (3, (), ()), (3, (4, 0), ((1, 1, 1),)), (3, (4, 4), ()), (2, (4, 4), ((2, 2, 2),))],
+)
 def test_encoder_refuses_stages_that_do_not_fit(dims: int, widths: tuple[int, ...], pools: tuple) -> None:
     with pytest.raises(ConfigError):
         Encoder(dims, widths, pools)

@@ -19,8 +19,8 @@ from usreg.networks.dot_fusion_regressor import DotFusionConfig, DotFusionRegres
 from usreg.networks.frame_volume_regressor import FrameVolumeConfig, FrameVolumeRegressor
 
 TINY_DOT = DotFusionConfig(
-    widths=(4, 8, 4), pools=((1, 2, 2), (2, 2, 2)), fused=(3, 2, 2), decoder=(4, 8), decoder_pools=((1, 2, 2), (1, 2, 2)),
-    hidden=(8,),
+    widths=(4, 8, 4), pools=((1, 2, 2), (2, 2, 2)), fused=(3, 2, 2), decoder=(4, 8),
+    decoder_pools=((1, 2, 2), (1, 2, 2)), hidden=(8,),
 )  # fmt: skip
 TINY_FVR = FrameVolumeConfig(depth=6, widths=(4, 4), layers=(1, 1), planes=(4, 8), cardinality=2, hidden=(8,))
 Regressor = DotFusionRegressor | FrameVolumeRegressor
@@ -179,7 +179,10 @@ def test_published_features_need_no_averaging() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"widths": (4, 8)}, {"pools": ((1, 2, 2),)}, {"fused": (0, 2, 2)}, {"stem": (1, 0, 1)}, {"limit_mm": math.nan}, {"seed": -1}],
+    [
+        {"widths": (4, 8)}, {"pools": ((1, 2, 2),)}, {"fused": (0, 2, 2)}, {"stem": (1, 0, 1)}, {"limit_mm": math.nan},
+        {"seed": -1},
+    ],
 )  # fmt: skip
 def test_dot_fusion_refuses_wrong_sizes(wrong: dict) -> None:
     with pytest.raises(ConfigError):
