@@ -8,21 +8,25 @@ about it); the confidence of a pixel is that of its best place being right.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-from ..config import check_range
+from ..config import check_range, from_mapping, to_mapping
 from ..data.types import Volume
 from ..geometry import rotation, se3
-from ..networks.correspondence import Correspondence
+from ..losses.objective import Objective, Step
+from ..networks.correspondence import Correspondence, CorrespondenceConfig
+from ..registration.learned.correspond import FRAME_STRIDE, VOLUME_STRIDE, Correspond, CorrespondConfig
 from ..registration.learned.view import FrameView, Smoothed, ViewConfig, VolumeView, smoothed, view_image, view_volume
+from ..registration.learned.vote import look
 from .pairs import Batch
-
-FRAME_STRIDE, VOLUME_STRIDE = 4, 2  # of descriptors, in steps of their grids
+from .recipe import Recipe, pose_figures
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class CorrespondTrainingConfig:
         view_deg: half width per axis of the draw that turns the view against one of the frames. scale: half width of
             the logarithm of the size of everything. mirror: share of batches that are mirrored left to right.
         pixels: of each frame, drawn; `elsewhere`: more of them that do not show the liver, for the confidence.
-        right_mm: a best place that is this near counts as right. confidence: weight of its loss.
+        right_mm: a best place that is this near counts as right. confidence: weight of its loss beside the places'.
     """
 
     view_deg: float = 40.0
@@ -75,8 +79,10 @@ class CorrespondObjective:
         self.view, self.config = view or ViewConfig(), config or CorrespondTrainingConfig()
         self._kept: dict[int, tuple[Volume, Smoothed]] = {}
 
-    def __call__(self, network: Correspondence, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """Losses by name, and figures that are not differentiated (names that begin with "_")."""
+    def __call__(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Losses "place" and "confidence"; for the log "right", share of pixels whose best place is, and "median_mm"."""
+        assert isinstance(network, Correspondence)
+        generator = torch.Generator().manual_seed(int(torch.randint(2**31, ())))  # follows the trainer's seed
         scale = math.exp(self.config.scale * _between(generator))
         mirrored = float(torch.rand((), generator=generator)) < self.config.mirror
         seen = view_volume(
@@ -154,9 +160,9 @@ class CorrespondObjective:
         count = usable.sum().clamp_min(1)
         return {
             "place": cross.sum() / count,
-            "confidence": self.config.confidence * doubt,
-            "_right": right.sum() / count,
-            "_median_mm": off[usable].median() if bool(usable.any()) else torch.tensor(math.nan),
+            "confidence": doubt,
+            "right": right.sum() / count,
+            "median_mm": off[usable].median() if bool(usable.any()) else torch.tensor(math.nan),
         }
 
 
@@ -210,3 +216,37 @@ def _within(place: Tensor, seen: VolumeView) -> Tensor:
 
 def _between(generator: torch.Generator) -> float:
     return 2.0 * float(torch.rand((), generator=generator)) - 1.0
+
+
+def recipe(network: Mapping[str, Any], options: Mapping[str, Any]) -> Recipe:
+    """The recipe of mode usreg.
+
+    Args:
+        network: keys of `CorrespondenceConfig`. options: `view`, keys of `ViewConfig`; `training`, keys of
+            `CorrespondTrainingConfig`; `ask`, keys of `CorrespondConfig`, for the validation.
+    """
+    sizes = from_mapping(CorrespondenceConfig, network, "network")
+    view = from_mapping(ViewConfig, options.get("view", {}), "view")
+    training = from_mapping(CorrespondTrainingConfig, options.get("training", {}), "training")
+    ask = from_mapping(CorrespondConfig, {**options.get("ask", {}), "view": to_mapping(view)}, "ask")
+    weights = {"place": 1.0, "confidence": training.confidence}
+    objective = Objective((Step("correspond", CorrespondObjective(view, training), weights),))
+    model = Correspondence(sizes)
+    return Recipe(model, sizes, objective, Asked(ask), {"view": to_mapping(view)})
+
+
+class Asked:
+    """Errors of the poses that the network alone finds; volumes are smoothed once."""
+
+    def __init__(self, config: CorrespondConfig) -> None:
+        self.config = config
+
+    def __call__(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Figures (B,) of a batch."""
+        assert isinstance(network, Correspondence)
+        stage = Correspond(network, self.config)
+        found = []
+        for tracked, start in zip(batch.frames, batch.ct_T_start, strict=True):
+            ballot = stage.ballot(batch.volume, tracked.frame, start, self.config.prior_mm)
+            found.append(look(ballot, start, self.config.vote)[0].ct_T_image)
+        return pose_figures(batch, torch.stack(found))

@@ -92,8 +92,9 @@ class Vote:
     """A pose that pixels agree on.
 
     Args:
-        ct_T_image: (4, 4). score: mean logarithm of the likelihood ratio; 0 is chance. share: weight of the pixels
-        whose place is found near to the pose. covariance: (6, 6) of the twist on the right, image axes about its origin.
+        ct_T_image: (4, 4). score: mean logarithm of the likelihood ratio; 0 is chance.
+        share: weight of the pixels whose place is found near to the pose.
+        covariance: (6, 6) of the twist on the right, image axes about its origin.
     """
 
     ct_T_image: Tensor
@@ -114,7 +115,7 @@ def scores(ballot: Ballot, ct_T_images: Tensor, floor: float) -> Tensor:
 
 
 def expected(ballot: Ballot, ct_T_image: Tensor, window_mm: float) -> tuple[Tensor, Tensor]:
-    """Places (P, 3), mm in ct, that pixels expect within a window about a pose, and their mean likelihood ratio (P,)."""
+    """Where pixels expect to lie within a window about a pose: (P, 3) mm in ct, and their mean likelihood ratio (P,)."""
     sigma = window_mm / ballot.step_mm
     matrix = (torch.linalg.inv(ballot.ct_T_index) @ ct_T_image)[:3].contiguous()
     index, mass = np.empty((len(ballot.points), 3)), np.empty(len(ballot.points))
