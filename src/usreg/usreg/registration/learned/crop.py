@@ -22,7 +22,7 @@ from ...geometry.plane import PlaneGrid
 from ...rendering.slicing import check_poses, slice_volume
 from ...workers import run_ranges
 from ..resample_kernel import resample
-from .reduce import reduce_frame
+from .reduce import reduce_images
 
 KNOWN_SHARE = 0.5  # of a pixel's weight must fall on pixels inside the sector
 LEAST_PLANES = 16  # for each thread
@@ -126,7 +126,6 @@ def intensity_range(volume: Volume) -> tuple[float, float]:
 
 def crop_frame(frame: Frame, crop: Crop) -> tuple[Tensor, Tensor]:
     """The frame on the x, y grid of the box: image (1, 1, H, W) float32 in 0..1 and mask, true inside the sector."""
-    frame = reduce_frame(frame, crop.spacing_mm)
     return crop_images(frame.image[None].to(torch.float32) / 255.0, frame.geometry, crop)
 
 
@@ -134,7 +133,7 @@ def crop_images(images: Tensor, geometry: ImageGeometry, crop: Crop) -> tuple[Te
     """Images of one geometry on the x, y grid of the box, bilinear over what lies in the sector.
 
     Args:
-        images: (B, h, w) floating point, brought to about the crop's spacing before (`reduce_frame`), or they alias.
+        images: (B, h, w) floating point; where they are finer than the crop they are smoothed first.
 
     Returns:
         (B, 1, H, W) of the type of the images, zero outside the sector, and masks (B, 1, H, W).
@@ -148,17 +147,20 @@ def crop_images(images: Tensor, geometry: ImageGeometry, crop: Crop) -> tuple[Te
             f"images must be (B, {plane.height}, {plane.width}) float as their geometry says, "
             f"got {tuple(images.shape)} {images.dtype}"
         )
-    index, weight, mask = (part.to(images.device) for part in _gather(geometry, crop))
-    values = (images.flatten(1)[:, index] * weight.to(images)).sum(-1)
+    # the grid lies about the centre of the image, which that of the reduced image misses by part of a pixel
+    x_mm, y_mm, _ = plane.centre_mm.tolist()
+    reduced, geometry = reduce_images(images, geometry, crop.spacing_mm)
+    index, weight, mask = (part.to(images.device) for part in _gather(geometry, crop, (x_mm, y_mm)))
+    values = (reduced.to(images).flatten(1)[:, index] * weight.to(images)).sum(-1)
     shape = (len(images), 1, crop.size[1], crop.size[0])
     return values.reshape(shape), mask.expand(shape)
 
 
 @functools.lru_cache(maxsize=32)
-def _gather(geometry: ImageGeometry, crop: Crop) -> tuple[Tensor, Tensor, Tensor]:
+def _gather(geometry: ImageGeometry, crop: Crop, centre_mm: tuple[float, float]) -> tuple[Tensor, Tensor, Tensor]:
     """For each pixel of the crop four pixels of the image (P, 4), their weights (P, 4), and whether it counts (P,)."""
     plane = geometry.plane
-    centred = crop.plane.points_mm()[..., :2] - crop.plane.centre_mm[:2] + plane.centre_mm[:2]
+    centred = crop.plane.points_mm()[..., :2] - crop.plane.centre_mm[:2] + torch.tensor(centre_mm).double()
     image_T_pixel = plane.image_T_pixel[:2, :2]
     column, row = torch.linalg.solve(image_T_pixel, centred.reshape(-1, 2).T)
     sector, corners = geometry.mask(), []
