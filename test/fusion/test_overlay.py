@@ -14,7 +14,7 @@ from usreg.errors import ConfigError, GeometryError, ShapeError
 from usreg.fusion import Fuser, OverlayConfig, frame_alone, label_colour, overlay
 from usreg.fusion.compose import LEAN, blend, checkerboard, enlarge
 from usreg.fusion.drawing import marker_pixel, to_pixels, wrapped
-from usreg.fusion.palette import ORANGE, VERMILION
+from usreg.fusion.palette import ORANGE, VERMILION, distinct_colours
 from usreg.geometry import se3
 from usreg.rendering import slice_volume
 
@@ -223,3 +223,32 @@ def test_volume_as_frame_source_is_found_again(scene):
     again = overlay(TrackedFrame(frame, pose), scene.volume(), se3.identity(), PLAIN)
     assert torch.equal(again.slice, cut.slice)
     assert cv2.norm(again.slice.numpy(), frame.image.numpy()) == 0
+
+
+def test_vessels_alone_are_outlined_over_the_frame_and_their_colours_differ(scene):
+    names = {1: "portal_vein", 5: "Aorta"}
+    volume, tracked = scene.volume(), scene.tracked(scene.rectangle(164, 244, 0.25), scene.at_z(20.0))
+    config = OverlayConfig(mode="vessels", text=False, sector=False, ruler=False)
+
+    def coloured(label_names: dict[int, str]) -> np.ndarray:
+        fused = overlay(tracked, replace(volume, label_names=label_names), se3.identity(), config).image.numpy()
+        return fused.astype(int)
+
+    both, ball = coloured(names), coloured(names | {5: "liver"})
+    rows, columns = np.nonzero(np.ptp(ball[:136, :200], axis=2) > 60)
+    assert np.allclose(np.hypot(columns - 120, rows - 80), 48, atol=7) and len(rows) > 200
+    assert (ball[80, 120] == 40).all()  # the frame as it is: nothing of the volume but outlines
+    slab = np.ptp(both[136:156, 40:80], axis=2).max(), np.ptp(ball[136:156, 40:80], axis=2).max()
+    assert slab[0] > 60 and slab[1] == 0
+    palette = distinct_colours([11, 12, 25, 26])
+    assert len(set(palette.values())) == 4 and len({label_colour(v) for v in palette}) < 4
+
+
+def test_a_volume_without_vessels_says_so(scene):
+    geometry = scene.rectangle(300, 400, 0.15)
+    none, nothing = (
+        overlay(scene.tracked(geometry), v, se3.identity(), OverlayConfig(mode="vessels", ruler=False)).image
+        for v in (scene.volume(labels=False), scene.volume())
+    )
+    for picture in (none, nothing):
+        assert int(picture[10:30, 20:200].max()) > 200

@@ -317,3 +317,20 @@ def test_the_graph_needs_no_ros() -> None:
         "import sys; import usreg.nodes.graph as g; g.nodes('phantom', g.Options()); sys.exit('rclpy' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_kind_chooses_what_nobody_else_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(graph.CHOICES, "volunteer", {"system": "deep_s2v", "overlay": "vessels"})
+    own = spec_of("volunteer", "registration").parameters
+    assert own["system"] == "deep_s2v"
+    engine = yaml.safe_load(own["options"])["refine"]  # what the session was tuned to is how the networks are judged
+    assert engine["similarity"] == "lncc" and engine["gate"]["min_overlap"] == 0.15
+    assert spec_of("volunteer", "fusion").parameters["overlay.mode"] == "vessels"
+    back = spec_of("volunteer", "registration", system="intensity").parameters
+    assert back["system"] == "intensity" and yaml.safe_load(back["options"]) == engine
+    assert spec_of("volunteer", "registration", register_to="ct").parameters["system"] == "intensity"
+    assert spec_of("volunteer", "registration", bag="phantom").parameters["system"] == "intensity"
+    assert spec_of("replay", "registration", bag="volunteer").parameters["system"] == "intensity"
+    assert "overlay.mode" not in spec_of("phantom", "fusion").parameters
+    paper = spec_of("volunteer", "registration", mode="paper").parameters
+    assert paper["mode"] == "paper" and "mode" not in own

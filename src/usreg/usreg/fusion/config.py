@@ -12,6 +12,7 @@ from ..errors import ConfigError
 
 LEGIBLE = 480  # pixels across, below which words in a picture cannot be read
 WINDOWS = {"CT": (-160.0, 240.0)}  # soft tissue, HU
+VESSELS = ("vein", "vena_cava", "artery", "aorta", "vessel")  # words in the names of vessels
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class OverlayConfig:
 
     Args:
         mode: "alpha" (both mixed: orange is the slice, blue the frame, grey where they agree), "checkerboard" (both in
-            turn), "contours" (outlines of labels).
+            turn), "contours" (outlines of labels over the frame), "vessels" (outlines of vessels alone).
         opacity: of the slice in "alpha". tile_mm: of the checkerboard.
         contours: outlines of labels also in the other modes, where the volume has labels.
         slice_step: the volume is sampled at every n-th pixel and interpolated between; 1 = at every pixel.
@@ -32,7 +33,7 @@ class OverlayConfig:
         plane_columns: largest width of the textured plane, cells.
     """
 
-    mode: Literal["alpha", "checkerboard", "contours"] = "alpha"
+    mode: Literal["alpha", "checkerboard", "contours", "vessels"] = "alpha"
     opacity: float = 0.45
     tile_mm: float = 12.0
     contours: bool = True
@@ -44,6 +45,15 @@ class OverlayConfig:
     ruler: bool = True
     text: bool = True
     plane_columns: int = 256
+
+    @property
+    def outlines(self) -> bool:
+        """Whether outlines are drawn."""
+        return self.contours or self.mode in ("contours", "vessels")
+
+    def outlined(self, name: str) -> bool:
+        """Whether a label of this name is."""
+        return self.mode != "vessels" or any(word in name.lower() for word in VESSELS)
 
     def zoom_for(self, width: int) -> int:
         """Factor for a frame of a width, pixels."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -91,15 +91,26 @@ def draw_ruler(picture: np.ndarray, sector: SectorGeometry) -> None:
             write(picture, str(number), (12 * height // 400 + 4, row + 4 * height // 400), GREY, 0.8)
 
 
-def draw_contours(picture: np.ndarray, contours: Sequence[Contour], inside: np.ndarray, names: bool) -> None:
-    """Outlines of labels in their colours where `inside` (h, w) bool, with a list of names."""
-    thick, layer = max(1, picture.shape[0] // 400), picture.copy()
-    for contour in contours:
+def draw_contours(
+    picture: np.ndarray,
+    contours: Sequence[Contour],
+    inside: np.ndarray,
+    names: bool,
+    colours: Mapping[int, Colour] | None = None,
+) -> None:
+    """Outlines of labels where `inside` (h, w) bool, with a list of names.
+
+    Args:
+        colours: of labels by value, drawn bold; None: those that they have in every view, drawn fine.
+    """
+    thick, layer = max(1 if colours is None else 2, picture.shape[0] // 400), picture.copy()
+    shown = [(c, label_colour(c.value) if colours is None else colours[c.value]) for c in contours]
+    for contour, colour in shown:
         for outline in contour.outlines:
-            _polyline(layer, outline, label_colour(contour.value), thick)
+            _polyline(layer, outline, colour, thick)
     cv2.copyTo(layer, inside.view(np.uint8), picture)
     if names:
-        _draw_names(picture, [(c.name, label_colour(c.value)) for c in contours])
+        _draw_names(picture, [(contour.name, colour) for contour, colour in shown])
 
 
 def _draw_names(picture: np.ndarray, names: list[tuple[str, Colour]]) -> None:

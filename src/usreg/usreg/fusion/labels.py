@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,14 +37,21 @@ def label_slice(volume: Volume, ct_T_image: Tensor, plane: PlaneGrid) -> np.ndar
     return found
 
 
-def label_contours(volume: Volume, ct_T_image: Tensor, plane: PlaneGrid, step: int, shown: np.ndarray) -> list[Contour]:
+def label_contours(
+    volume: Volume,
+    ct_T_image: Tensor,
+    plane: PlaneGrid,
+    step: int,
+    shown: np.ndarray,
+    wanted: Callable[[str], bool] = bool,
+) -> list[Contour]:
     """Outer outlines of every label that the sector holds; they run on outside of it.
 
     An inner edge is the outer edge of the label within, and is drawn in that one's colour.
 
     Args:
         plane: coarse grid whose pixel (0, 0) is that of the picture. step: its pixels in pixels of the picture.
-        shown: (h, w) bool on the coarse grid, the sector.
+        shown: (h, w) bool on the coarse grid, the sector. wanted: by its name, whether a label is outlined.
     """
     if volume.labels is None:
         return []
@@ -51,8 +59,8 @@ def label_contours(volume: Volume, ct_T_image: Tensor, plane: PlaneGrid, step: i
     boxes = np.empty((int(max(values.max(), 0)) + 1, 5), np.int64)
     _boxes(values, shown, boxes)
     present = [v for v in range(1, len(boxes)) if boxes[v, 0] >= MIN_PIXELS]
-    names = volume.label_names
-    return [Contour(v, names.get(v, f"label {v}"), _outlines(values, v, boxes[v, 1:], step)) for v in present]
+    named = [(v, volume.label_names.get(v, f"label {v}")) for v in present]
+    return [Contour(v, name, _outlines(values, v, boxes[v, 1:], step)) for v, name in named if wanted(name)]
 
 
 def _outlines(values: np.ndarray, value: int, box: np.ndarray, step: int) -> tuple[np.ndarray, ...]:

@@ -22,6 +22,7 @@ from . import drawing
 from .compose import blend, checkerboard, enlarge
 from .config import WINDOWS, OverlayConfig
 from .labels import label_contours
+from .palette import distinct_colours
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +87,7 @@ def overlay(
     sector = drawing.sector_of(frame.geometry)
     big, big_grey, big_shown, sector = _zoomed(frame.image, grey, mask & frame.geometry.mask(), sector, config)
     picture = _compose(big, big_grey, big_shown, sector.plane, config)
-    if config.contours or config.mode == "contours":
+    if config.outlines:
         _contours(picture, volume, ct_T_image, sector, config)
     _annotate(picture, sector, config, note if bool(mask.any()) else "the volume does not reach this frame")
     return Overlay(torch.from_numpy(picture), grey, mask)
@@ -180,16 +181,19 @@ def _compose(
 def _contours(
     picture: np.ndarray, volume: Volume, ct_T_image: Tensor, sector: SectorGeometry, config: OverlayConfig
 ) -> None:
-    if volume.labels is None:
-        if config.mode == "contours" and config.text:
+    vessels = config.mode == "vessels"
+    alone = [value for value, name in volume.label_names.items() if vessels and config.outlined(name)]
+    if volume.labels is None or (vessels and not alone):
+        if config.mode in ("contours", "vessels") and config.text:
             at = (picture.shape[1] // 20, picture.shape[0] // 12)
-            drawing.write(picture, "the volume has no labels", at, drawing.WHITE)
+            what = "labels of vessels" if vessels else "labels"
+            drawing.write(picture, f"the volume has no {what}", at, drawing.WHITE)
         return
     step = max(2, config.slice_step)
     plane = coarse(sector.plane, step)
-    inside = sector.mask().numpy()
-    contours = label_contours(volume, ct_T_image, plane, step, replace(sector, plane=plane).mask().numpy())
-    drawing.draw_contours(picture, contours, inside, config.text)
+    shown = replace(sector, plane=plane).mask().numpy()
+    contours = label_contours(volume, ct_T_image, plane, step, shown, config.outlined)
+    drawing.draw_contours(picture, contours, sector.mask().numpy(), config.text, distinct_colours(alone) or None)
 
 
 def _annotate(picture: np.ndarray, sector: SectorGeometry, config: OverlayConfig, note: str) -> None:

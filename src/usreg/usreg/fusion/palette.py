@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 Colour = tuple[int, int, int]
 
 WHITE: Colour = (255, 255, 255)
@@ -16,6 +18,11 @@ VERMILION: Colour = (213, 94, 0)
 PURPLE: Colour = (204, 121, 167)
 
 _CYCLE = (SKY, ORANGE, GREEN, YELLOW, PURPLE, VERMILION, BLUE)
+
+
+def distinct_colours(values: Iterable[int]) -> dict[int, Colour]:
+    """Colours of a few labels that are shown alone: up to seven of them differ, which by value they need not."""
+    return {value: label_colour(rank + 1) for rank, value in enumerate(sorted(values))}
 
 
 def label_colour(value: int) -> Colour:

@@ -50,8 +50,8 @@ RECORDED = (
     "registration/hypotheses",
 )
 ANSWERS = ("registration/estimate",)
-# what a kind of session is registered by where nobody says it; for the others the session does
-SYSTEM_OF = {"volunteer": "intensity"}
+# what a kind of session chooses where nobody else does; `system: deep_s2v` registers the volunteer by networks
+CHOICES: dict[str, dict[str, str]] = {"volunteer": {"system": "intensity", "overlay": "vessels"}}
 
 
 @dataclass(frozen=True)
@@ -104,13 +104,14 @@ def nodes(kind: str, options: Options) -> list[NodeSpec]:
     """
     if kind not in KINDS:
         raise ConfigError(f"there is no session kind '{kind}'; choose one of {list(KINDS)}")
-    options = with_system(kind, options)
+    options = with_choices(kind, options)
     if kind == "live":
         parameters, remappings = _live(options)
     else:
         parameters, remappings = _recorded(session_name(kind, options), options)
     short = {"similarity": options.similarity, "optimizer": options.optimizer, "mode": options.mode}
     parameters["registration"] |= short
+    parameters["fusion"] |= {"overlay.mode": options.overlay}
     names = [*ALWAYS, *(["player"] if kind != "live" else []), *(["recorder"] if options.record else [])]
     if options.record:
         parameters["recorder"] = {"bag": str(Path(options.record).absolute())}
@@ -124,14 +125,15 @@ def nodes(kind: str, options: Options) -> list[NodeSpec]:
     return made
 
 
-def with_system(kind: str, options: Options) -> Options:
-    """The options with the system that the kind stands for, where none was chosen and the session's own volume is used.
+def with_choices(kind: str, options: Options) -> Options:
+    """The options with those that the kind stands for where they were left open.
 
-    It is of the session that ships: another one (`bag`) says itself how it is registered.
+    They are for the session that ships and its own volume: another one says itself how it is registered.
     """
-    if options.system or options.register_to or options.bag:
+    if options.register_to or options.bag:
         return options
-    return replace(options, system=SYSTEM_OF.get(kind, ""))
+    left_open: dict[str, Any] = {k: v for k, v in CHOICES.get(kind, {}).items() if not getattr(options, k)}
+    return replace(options, **left_open)
 
 
 def session_name(kind: str, options: Options) -> str:

@@ -38,20 +38,18 @@ class DeepS2vConfig:
 
     Args:
         mode: see the module. weights: a file that `usreg train deep_s2v` wrote; "": the one that ships for the mode.
-        part: what of the mode runs: all of it, the network alone, or the refinement alone (for comparisons).
         correction: LNCC is climbed after a regression network.
         workflow: keys of `TemporalConfig`; what is not given is as published in the modes `paper` and `fvr`. In mode
             `usreg` a frame begins where its problem says: live that is the filter's `world_T_ct`.
-        refine: keys of `RefineConfig`: the refinement of mode `usreg`, and the gate of all modes.
+        refine: keys of `RefineConfig`: the refinement of mode `usreg`, and the gate of all modes. None: the network alone.
         descent: keys of `CorrectionConfig`.
     """
 
     mode: Literal["usreg", "paper", "fvr"] = "usreg"
     weights: str = ""
-    part: Literal["all", "network", "refinement"] = "all"
     correction: bool = False
     workflow: dict[str, Any] = field(default_factory=dict)
-    refine: dict[str, Any] = field(default_factory=dict)
+    refine: dict[str, Any] | None = field(default_factory=dict)
     descent: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -59,8 +57,6 @@ class DeepS2vConfig:
             raise ConfigError(
                 "'correction' follows a regression network; mode usreg refines by the engine: leave it out"
             )
-        if self.part == "refinement" and self.mode != "usreg":
-            raise ConfigError(f"mode {self.mode} has no refinement: its parts are 'all' and 'network'")
 
     @property
     def path(self) -> Path:
@@ -88,7 +84,7 @@ def build(options: Mapping[str, Any], modality: str = "") -> Registrar:
         raise ConfigError(f"system {NAME} registers 3D ultrasound, the volume is {modality}: choose system 'intensity'")
     short = {key: value for key, value in options.items() if key in SHORT}
     config = from_mapping(DeepS2vConfig, {k: v for k, v in options.items() if k not in SHORT}, NAME)
-    refine = from_mapping(RefineConfig, complete({**config.refine, **short}, modality), f"{NAME}.refine")
+    refine = from_mapping(RefineConfig, complete({**(config.refine or {}), **short}, modality), f"{NAME}.refine")
     base = TemporalConfig() if config.mode == "usreg" else PUBLISHED
     workflow = from_mapping(TemporalConfig, {**to_mapping(base), **config.workflow}, f"{NAME}.workflow")
     return Temporal(Registrar(_stages(config, refine), RegistrarConfig(NAME)), workflow)
@@ -99,7 +95,7 @@ def _stages(config: DeepS2vConfig, refine: RefineConfig) -> list[Stage]:
         return _usreg(config, refine)
     network, crop = load_regressor(config.path, config.mode)
     stages: list[Stage] = [Regress(network, RegressConfig(crop, judge=refine))]
-    if config.correction and config.part == "all":
+    if config.correction:
         descent = from_mapping(CorrectionConfig, config.descent, f"{NAME}.descent")
         stages.append(Correction(replace(descent, judge=refine)))
     return stages
@@ -107,7 +103,5 @@ def _stages(config: DeepS2vConfig, refine: RefineConfig) -> list[Stage]:
 
 def _usreg(config: DeepS2vConfig, refine: RefineConfig) -> list[Stage]:
     """Mode usreg: the network's pose with its covariance, refined."""
-    if config.part == "refinement":
-        return [Refine(refine)]
     load_weights(config.path, config.mode)
     raise ConfigError("mode usreg is not there yet: choose mode paper or fvr")
