@@ -23,6 +23,7 @@ class MethodRun:
         build_s: to make it, with its weights. prepare_s: to prepare each volume (pyramids, features, compilation).
         threads: of the processor. options: with which it was built.
         undertrained: as the metadata of its weights say. note: what else is to be known.
+        complete: whether it is at its end, by its pairs or its time.
     """
 
     method: str
@@ -34,6 +35,7 @@ class MethodRun:
     options: dict[str, Any] = field(default_factory=dict)
     undertrained: bool = False
     note: str = ""
+    complete: bool = False
 
 
 @dataclass(frozen=True)
