@@ -179,10 +179,11 @@ def test_equal_time_is_found_by_steps_along_a_line() -> None:
     make(METHODS["refine-equal"], None, {"spread": scaled_spread(1 / 32, (1.0,) * 6)["spread"]})
 
 
-def test_equal_time_needs_the_method_that_it_is_equal_to(clips: list[Clip], tmp_path: Path) -> None:
+def test_equal_time_needs_the_method_that_it_is_equal_to(clips: list[Clip], tmp_path: Path, monkeypatch) -> None:
     with pytest.raises(ConfigError, match="run that too"):
         run_method.run_method("refine-equal", TINY, clips, RunConfig(), tmp_path)
     few = replace(TINY, draw=replace(TINY.draw, starts=1))
+    monkeypatch.setattr(run_method, "equal_factor", lambda median_s, target_s: 1 / 32 if median_s(1 / 32) > 0 else 0.0)
     run = run_method.run_method("refine-equal", few, clips[:1], RunConfig(), tmp_path, equal_s=1e-4)
     assert run.options["spread"]["count"] == 8 and run.options["spread"]["reach_mm"] == [4.0, 4.0, 4.0]
 
