@@ -19,9 +19,10 @@ from ..data.share import share_dir
 from ..errors import ConfigError
 from ..registration.agreement import Stage
 from ..registration.correction import Correction, CorrectionConfig
-from ..registration.learned.load import load_regressor
+from ..registration.learned.correspond import Correspond, CorrespondConfig
+from ..registration.learned.hypothesised import Hypothesised
+from ..registration.learned.load import load_correspondence, load_regressor
 from ..registration.learned.regress import Regress, RegressConfig
-from ..registration.learned.weights import load_weights
 from ..registration.refine import Refine, RefineConfig
 from ..registration.refine_options import complete
 from ..registration.registrar import Registrar, RegistrarConfig
@@ -41,8 +42,9 @@ class DeepS2vConfig:
         correction: LNCC is climbed after a regression network.
         workflow: keys of `TemporalConfig`; what is not given is as published in the modes `paper` and `fvr`. In mode
             `usreg` a frame begins where its problem says: live that is the filter's `world_T_ct`.
-        refine: keys of `RefineConfig`: the refinement of mode `usreg`, and the gate of all modes. None: the network alone.
-        descent: keys of `CorrectionConfig`.
+        refine: keys of `RefineConfig`: the refinement of mode `usreg`, and the gate of all modes. None: the network
+            alone.
+        descent: keys of `CorrectionConfig`. look: keys of `CorrespondConfig`, for mode `usreg`.
     """
 
     mode: Literal["usreg", "paper", "fvr"] = "usreg"
@@ -51,6 +53,7 @@ class DeepS2vConfig:
     workflow: dict[str, Any] = field(default_factory=dict)
     refine: dict[str, Any] | None = field(default_factory=dict)
     descent: dict[str, Any] = field(default_factory=dict)
+    look: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.correction and self.mode == "usreg":
@@ -102,6 +105,8 @@ def _stages(config: DeepS2vConfig, refine: RefineConfig) -> list[Stage]:
 
 
 def _usreg(config: DeepS2vConfig, refine: RefineConfig) -> list[Stage]:
-    """Mode usreg: the network's pose with its covariance, refined."""
-    load_weights(config.path, config.mode)
-    raise ConfigError("mode usreg is not there yet: choose mode paper or fvr")
+    """The network alone, or its hypotheses refined."""
+    network, view = load_correspondence(config.path, config.mode)
+    look = from_mapping(CorrespondConfig, {"channel": refine.channel, **config.look}, f"{NAME}.look")
+    correspond = Correspond(network, replace(look, view=view))
+    return [correspond if config.refine is None else Hypothesised(correspond, Refine(refine))]

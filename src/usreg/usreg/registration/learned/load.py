@@ -1,18 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Regression networks from their weights: one table says which class a mode stands for."""
+"""Networks from their weights: one table says which regression network a mode stands for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
 from ...config import from_mapping
 from ...errors import ConfigError, FileFormatError
+from ...networks.correspondence import Correspondence, CorrespondenceConfig
 from .crop import Crop
-from .weights import load_weights
+from .view import ViewConfig
+from .weights import Weights, load_weights
+
+N = TypeVar("N", bound=nn.Module)
 
 
 def paper(config: Mapping[str, Any]) -> nn.Module:
@@ -44,15 +48,32 @@ def build_regressor(mode: str, config: Mapping[str, Any] | None = None) -> nn.Mo
 
 
 def load_regressor(path: str | Path, mode: str) -> tuple[nn.Module, Crop]:
-    """A trained network and the grid of its inputs.
+    """A trained regression network and the grid of its inputs.
 
     Raises:
         MissingFileError: no such file. FileFormatError: truncated, or not usable.
         ConfigError: weights of another mode or configuration.
     """
     weights = load_weights(path, mode)
-    if "crop" not in weights.metadata:
-        raise FileFormatError(f"'{Path(path).name}' does not say on which grid it was trained ('crop'): train it again")
-    network, crop = build_regressor(mode, weights.network), from_mapping(Crop, weights.metadata["crop"], "weights.crop")
+    crop = from_mapping(Crop, _told(weights, "crop", path), "weights.crop")
+    return _filled(build_regressor(mode, weights.network), weights), crop
+
+
+def load_correspondence(path: str | Path, mode: str) -> tuple[Correspondence, ViewConfig]:
+    """A trained correspondence network and the grids of its inputs; errors as `load_regressor`."""
+    weights = load_weights(path, mode)
+    view = from_mapping(ViewConfig, _told(weights, "view", path), "weights.view")
+    return _filled(Correspondence(from_mapping(CorrespondenceConfig, weights.network, "network")), weights), view
+
+
+def _told(weights: Weights, key: str, path: str | Path) -> Any:
+    if key not in weights.metadata:
+        raise FileFormatError(
+            f"'{Path(path).name}' does not say on which grid it was trained ('{key}'): train it again"
+        )
+    return weights.metadata[key]
+
+
+def _filled(network: N, weights: Weights) -> N:
     weights.into(network)
-    return network.eval().requires_grad_(False), crop
+    return network.eval().requires_grad_(False)
