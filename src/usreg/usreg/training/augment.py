@@ -61,7 +61,7 @@ def augment(images: Tensor, geometry: ImageGeometry, config: AugmentConfig, gene
 
 
 def beam_coordinates(geometry: ImageGeometry) -> tuple[Tensor, Tensor]:
-    """Where pixels lie among the beams: lateral (h, w), -1..1 from the first to the last beam, and depth (h, w), 0..1."""
+    """Where pixels lie among the beams: lateral (h, w), -1..1 from first to last beam, and depth (h, w), 0..1."""
     points = geometry.plane.points_mm()[..., :2].to(torch.float32)
     x, y = points.unbind(-1)
     if isinstance(geometry, SectorGeometry) and geometry.kind != "linear":

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from ..errors import ConfigError, FileFormatError
@@ -66,17 +66,18 @@ def restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> No
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def restore_network(network: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
-    """Copy tensors into a network of exactly these names and sizes.
+def restore_tensors(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], what: str) -> None:
+    """Copy tensors into others of exactly these names and sizes.
 
     Raises:
         ConfigError: the network is of another configuration.
     """
-    own = network.state_dict()
     wrong = sorted(set(own) ^ set(tensors)) or sorted(n for n, t in own.items() if t.shape != tensors[n].shape)
     if wrong:
         raise ConfigError(
-            f"{what} is of a network of another configuration: {len(wrong)} tensors differ in name or size, the first is "
-            f"'{wrong[0]}'; take the configuration it was made with, or begin anew in another folder"
+            f"{what} is of a network of another configuration: {len(wrong)} tensors differ in name or size, the first "
+            f"is '{wrong[0]}'; take the configuration it was made with, or begin anew in another folder"
         )
-    network.load_state_dict(dict(tensors))
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(tensors[name])

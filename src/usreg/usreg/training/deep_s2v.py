@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from ..config import from_mapping, load_yaml, to_mapping
@@ -28,7 +29,7 @@ from .distributed import Processes, seeded
 from .pairs import PairConfig, Pairs
 from .recipe import Recipe, mean_figures
 from .schedule import TrainerConfig
-from .trainer import Report, State, Trainer
+from .trainer import Report, State, Trainer, Validate
 
 WEIGHTS, CARD, CURVE, RUN = "weights.safetensors", "weights.md", "curve.png", "run.json"
 VALIDATION_SEED = 1_000_000  # pairs of the validation are other draws than those of the training
@@ -176,8 +177,9 @@ def train(
     _open(run, processes)
     with seeded(config.trainer.seed, 0):
         recipe = MODES[run.mode](config.network, config.options)
-    pairs = Pairs(Stored(run.bodies, run.data), config.pairs, config.trainer.seed, reading)
-    figures = _validation(run, recipe)
+    device = None if processes.device.type == "cpu" else processes.device
+    pairs = Pairs(Stored(run.bodies, run.data), config.pairs, config.trainer.seed, reading, device)
+    figures = _validation(run, recipe, device)
     trainer = Trainer(
         config.trainer, recipe.network, recipe.objective, pairs, run.out,
         validate=figures, keep=_keeper(run, recipe), progress=progress, processes=processes,
@@ -212,18 +214,19 @@ def _check_same(run: Run, path: Path) -> None:
     changed = sorted(k for k in now if before.get(k) != now[k])
     if changed and (run.out / CHECKPOINT).is_file():
         raise ConfigError(
-            f"'{run.out.name}' holds a training with another {' and '.join(changed)}: resume it with what stands in its "
-            f"{RUN}, or choose another folder"
+            f"'{run.out.name}' holds a training with another {' and '.join(changed)}: resume it with what stands in "
+            f"its {RUN}, or choose another folder"
         )
 
 
-def _validation(run: Run, recipe: Recipe) -> Callable[[nn.Module], dict[str, float]] | None:
+def _validation(run: Run, recipe: Recipe, device: torch.device | None) -> Validate | None:
     if not run.validation:
         return None
     config = replace(run.config.pairs, augment=None)
-    pairs = Pairs(Stored(run.validation, run.data), config, VALIDATION_SEED)
+    pairs = Pairs(Stored(run.validation, run.data), config, VALIDATION_SEED, device=device)
     count = max(1, round(run.config.validation_pairs / config.batch))
-    return mean_figures(recipe.figures, [pairs.batch(i) for i in range(count)])
+    batches = [pairs.batch(i) for i in range(count)]
+    return mean_figures(recipe.figures, batches if device is None else [b.to(device) for b in batches])
 
 
 def _keeper(run: Run, recipe: Recipe) -> Callable[[nn.Module, Trainer], None]:
@@ -257,7 +260,9 @@ def progress_of(trainer: Trainer) -> dict[str, Any]:
     entries = trainer.log.entries if trainer.log is not None else []
     figures = next((e["validation"] for e in reversed(entries) if "validation" in e), {})
     curve = trainer.log.curve(next(iter(figures))) if trainer.log is not None and figures else []
-    spent = {n: getattr(state, n) for n in ("samples", "wall_s", "cpu_s", "data_s", "network_s", "skipped")}
+    spent = {
+        n: getattr(state, n) for n in ("samples", "wall_s", "cpu_s", "data_s", "network_s", "validation_s", "skipped")
+    }
     return {
         "steps": state.step,
         **{n: round(v, 2) for n, v in spent.items()},
@@ -286,6 +291,7 @@ def _closed(run: Run, trainer: Trainer) -> dict[str, Any]:
 
 def card(mode: str, about: Mapping[str, Any], size: int) -> str:
     """A page about weights, Markdown."""
+    span, other = _span(about["bodies"]), _span(about["validation"])
     rows = "\n".join(f"| {name} | {value:.3f} |" for name, value in about["figures"].items())
     mark = "**undertrained**: the curve still falls" if about["undertrained"] else "the curve is flat"
     return f"""# deep_s2v, mode {mode}
@@ -294,10 +300,11 @@ Research use only. Trained on simulated bodies.
 
     {about["command"]}
 
-{about["parameters"]} parameters, {size / 1e6:.1f} MB. Bodies {_span(about["bodies"])}, validation {_span(about["validation"])}.
-{about["samples"]} samples in {about["steps"]} steps, {about["wall_s"]:.0f} s of wall-clock time ({about["cpu_s"]:.0f} s of the
-processor) in {about["processes"]} process(es); the weights are those of step {about["kept_at_step"]}, the best on the validation.
-{mark}. ({about["rule"]}.)
+{about["parameters"]} parameters, {size / 1e6:.1f} MB. Bodies {span}, validation {other}.
+{about["samples"]} samples in {about["steps"]} steps, {about["wall_s"]:.0f} s of wall-clock time
+({about["cpu_s"]:.0f} s of the processor) in {about["processes"]} process(es).
+The weights are those of step {about["kept_at_step"]}, the best on the validation.
+Learning curve: {mark}. ({about["rule"]}.)
 
 | validation, mean | |
 |---|---|

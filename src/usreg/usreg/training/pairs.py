@@ -19,12 +19,14 @@ from ..config import check_range
 from ..data.types import ImageGeometry, TrackedFrame, Volume
 from ..errors import ConfigError
 from ..geometry import se3
-from ..registration.learned.reduce import reduce_frame, reduce_mask, reduce_volume
+from ..geometry.plane import PlaneGrid
+from ..registration.learned.reduce import reduce_frame, reduce_mask, reduce_volume, stride_of
 from ..rendering.slicing import slice_volume
 from .augment import AugmentConfig, augment
 
 Limits = tuple[float, float, float, float, float, float]
 PAPER: Limits = (10.0, 10.0, 5.0, 5.0, 5.0, 10.0)  # section 3.1 of the DeepRS2V paper: mm and degrees
+OVERLAP_MM = 4.0
 Progress = Callable[[int, int], None]
 
 
@@ -60,8 +62,8 @@ class PairConfig:
     limits: Limits = PAPER
     far_limits: Limits = (40.0, 40.0, 40.0, 30.0, 30.0, 30.0)
     far_share: float = 0.0
-    frame_mm: float = 2.0
-    volume_mm: float = 2.0
+    frame_mm: float = 1.0
+    volume_mm: float = 1.0
     min_overlap: float = 0.5
     augment: AugmentConfig | None = field(default_factory=AugmentConfig)
 
@@ -105,10 +107,9 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The batch with its arrays on a device."""
-        mask = None if self.volume.mask is None else self.volume.mask.to(device)
         frames = (replace(f, frame=replace(f.frame, image=f.frame.image.to(device))) for f in self.frames)
         return replace(
-            self, volume=replace(self.volume, data=self.volume.data.to(device), mask=mask), frames=tuple(frames),
+            self, volume=moved(self.volume, device), frames=tuple(frames),
             ct_T_start=self.ct_T_start.to(device), ct_T_true=self.ct_T_true.to(device), liver=self.liver.to(device),
             images=self.images.to(device),
         )  # fmt: skip
@@ -143,9 +144,12 @@ class Pairs:
 
     def __init__(
         self, subjects: Sequence[Source], config: PairConfig | None = None, seed: int = 0,
-        progress: Progress | None = None,
+        progress: Progress | None = None, device: torch.device | None = None,
     ) -> None:  # fmt: skip
         """Reduce the subjects, which may be made or read one by one while this goes on.
+
+        Args:
+            device: where volumes lie; the rest is drawn on the processor.
 
         Raises:
             ConfigError: no subject, or one without a frame in its volume.
@@ -156,7 +160,8 @@ class Pairs:
             raise ConfigError("there are no subjects to draw pairs from: name bodies, for example 3000:3040")
         self.subjects: list[Prepared] = []
         for number in range(len(subjects)):
-            self.subjects.append(prepare(subjects[number], self.config))
+            found = prepare(subjects[number], self.config)
+            self.subjects.append(found if device is None else replace(found, volume=moved(found.volume, device)))
             if progress is not None:
                 progress(number + 1, len(subjects))
 
@@ -196,6 +201,14 @@ class Pairs:
         return se3.right_at_centre(true, twist[:, :3], twist[:, 3:], centre)
 
 
+def moved(volume: Volume, device: torch.device) -> Volume:
+    """The volume on a device; the same object where it lies there."""
+    if volume.data.device == device:
+        return volume
+    mask = None if volume.mask is None else volume.mask.to(device)
+    return replace(volume, data=volume.data.to(device), mask=mask, labels=None, label_names={})
+
+
 def generator_of(*numbers: int) -> torch.Generator:
     """A generator of its own for each tuple of numbers that are not negative."""
     state = np.random.SeedSequence(numbers).generate_state(2, np.uint32)
@@ -208,7 +221,7 @@ def prepare(subject: Source, config: PairConfig) -> Prepared:
     Raises:
         ConfigError: no frame is left.
     """
-    volume = reduce_volume(subject.volume, config.volume_mm)
+    volume = replace(reduce_volume(subject.volume, config.volume_mm), labels=None, label_names={})
     poses = se3.inverse(subject.world_T_cts) @ torch.stack([f.world_T_image for f in subject.frames])
     reduced = [replace(f, frame=reduce_frame(f.frame, config.frame_mm)) for f in subject.frames]
     groups: dict[ImageGeometry, list[int]] = {}
@@ -225,16 +238,26 @@ def prepare(subject: Source, config: PairConfig) -> Prepared:
             "or ask for less (min_overlap)"
         )
     frames = tuple(reduced[i] for i in kept)
-    liver = tuple(reduce_mask(subject.liver[i], subject.frames[i].frame, config.frame_mm) for i in kept)
+    liver = tuple(reduce_mask(subject.liver[i], subject.frames[i].frame.geometry, config.frame_mm) for i in kept)
     places = [tuple(kept.index(i) for i in members if i in kept) for members in groups.values()]
     return Prepared(subject.seed, volume, frames, poses[kept], liver, tuple(filter(None, places)))
 
 
 def overlaps(volume: Volume, ct_T_images: Tensor, geometry: ImageGeometry) -> list[float]:
-    """Shares of the sector that lie in known voxels, for poses (N, 4, 4)."""
+    """Shares of the sector that lie in known voxels, for poses (N, 4, 4); looked at every few millimetres."""
+    geometry = _every(geometry, OVERLAP_MM)
     _, masks = slice_volume(volume, ct_T_images.to(torch.float32), geometry.plane)
     sector = geometry.mask()
     return ((masks[:, 0] & sector).sum((1, 2)) / sector.sum().clamp_min(1)).tolist()
+
+
+def _every(geometry: ImageGeometry, step_mm: float) -> ImageGeometry:
+    """The same field of view on pixels of about `step_mm`."""
+    plane = geometry.plane
+    columns, rows = (stride_of(s, step_mm) for s in plane.spacing_mm)
+    (a, b), (_, d) = plane.pixel_to_mm
+    grid = ((a * columns, b * rows), (0.0, d * rows))
+    return replace(geometry, plane=PlaneGrid(-(-plane.height // rows), -(-plane.width // columns), grid))
 
 
 def _choose(groups: Sequence[Sequence[int]], count: int, generator: torch.Generator) -> list[int]:

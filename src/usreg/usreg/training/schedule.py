@@ -26,6 +26,8 @@ class TrainerConfig:
             the weights themselves.
         precision: of the forward pass; bfloat16 where the processor or GPU has it, float16 on GPUs.
         checkpoint_steps, validate_steps, log_steps: how often.
+        ahead: whether the next step's batches are drawn in a thread of their own while the network works: worth it with
+            a GPU, or where processors idle.
         most_skipped: steps in a row whose gradient is not finite before the run is given up.
     """
 
@@ -44,8 +46,9 @@ class TrainerConfig:
     ema: float = 0.99
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     checkpoint_steps: int = 200
-    validate_steps: int = 200
+    validate_steps: int = 500
     log_steps: int = 20
+    ahead: bool = False
     most_skipped: int = 20
 
     def __post_init__(self) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,14 +20,14 @@ from torch import Tensor, nn
 from torch.optim import Adam, AdamW, Optimizer
 
 from ..config import to_mapping
-from ..errors import ConfigError, UsregError
+from ..errors import ConfigError, FileFormatError, UsregError
 from ..losses.objective import Objective, Step
 from .checkpoint import (
     NAME,
     optimizer_tensors,
     read_checkpoint,
-    restore_network,
     restore_optimizer,
+    restore_tensors,
     write_checkpoint,
 )
 from .curve import Log
@@ -49,8 +50,8 @@ class State:
     """What a run has reached; goes into the checkpoint.
 
     Args:
-        wall_s, data_s, network_s, cpu_s: spent so far: in all; on batches; on passes and steps of the optimiser; by the
-            processor.
+        wall_s, data_s, network_s, validation_s, cpu_s: spent so far: in all; on batches; on passes and steps of the
+            optimiser; on the validation; by the processor.
         best: of the validation's first figure, lower is better. best_step: when.
     """
 
@@ -60,6 +61,7 @@ class State:
     data_s: float = 0.0
     network_s: float = 0.0
     cpu_s: float = 0.0
+    validation_s: float = 0.0
     skipped: int = 0
     skipped_in_row: int = 0
     best: float = math.inf
@@ -111,6 +113,8 @@ class Trainer:
         self.state = State()
         self.log: Log | None = None
         self._sums: dict[str, float] = {}
+        self._pool = ThreadPoolExecutor(1) if config.ahead else None
+        self._ahead: Future[list[Any]] | None = None
 
     def _optimizer(self, step: Step) -> Optimizer:
         c = self.config
@@ -136,10 +140,14 @@ class Trainer:
             self.log = Log(self.folder / "log.jsonl", self.state.step)
         self.processes.broadcast(self.network.state_dict().values())
         clock, cpu = time.perf_counter() - self.state.wall_s, time.process_time() - self.state.cpu_s
-        while (used := self._used(clock)) < 1.0:
-            loss = self._step(used)
-            self.state.wall_s, self.state.cpu_s = time.perf_counter() - clock, time.process_time() - cpu
-            self._after(used, loss)
+        try:
+            while (used := self._used(clock)) < 1.0:
+                loss = self._step(used)
+                self.state.wall_s, self.state.cpu_s = time.perf_counter() - clock, time.process_time() - cpu
+                self._after(used, loss)
+        finally:
+            if self._pool is not None:
+                self._pool.shutdown(cancel_futures=True)
         if self.processes.first:
             self._finish(clock, cpu)
         self.processes.barrier()
@@ -154,34 +162,46 @@ class Trainer:
     def _step(self, used: float) -> float:
         """One turn of every optimiser; returns the sum of their losses."""
         begin = time.perf_counter()
-        batches = list(self._batches())
+        batches = self._batches()
         self.state.data_s += time.perf_counter() - begin
         begin = time.perf_counter()
         factor, loss = rate_factor(self.config, self.state.step, used), 0.0
         self.network.train()
         for number, step in enumerate(self.objective.steps):
-            with seeded(self.config.seed, 2 + number, self.state.step, self.processes.rank):
-                loss += self._turn(step, batches, factor)
+            loss += self._turn(number, step, batches, factor)
         self._average_weights()
         self.state.step += 1
         self.state.samples += sum(map(len, batches)) * self.processes.world
         self.state.network_s += time.perf_counter() - begin
         return loss
 
-    def _batches(self) -> Iterable[Any]:
-        """This process's share of the step's batches."""
-        n = self.config.accumulate
-        for i in range(n):
-            rank, world = self.processes.rank * n + i, self.processes.world * n
-            batch = self.pairs.batch(self.state.step, rank, world)
-            yield batch if self.processes.device.type == "cpu" else batch.to(self.processes.device)
+    def _batches(self) -> list[Any]:
+        """This process's share of the step's batches; those of the next step are begun meanwhile."""
+        drawn = self._ahead.result() if self._ahead is not None else self._drawn(self.state.step)
+        self._ahead = self._pool.submit(self._drawn, self.state.step + 1) if self._pool is not None else None
+        device = self.processes.device
+        return drawn if device.type == "cpu" else [batch.to(device) for batch in drawn]
 
-    def _turn(self, step: Step, batches: list[Any], factor: float) -> float:
+    def _drawn(self, step: int) -> list[Any]:
+        return [self.pairs.batch(step, rank, self._world) for rank in self._ranks]
+
+    @property
+    def _world(self) -> int:
+        """Batches of a step, of all processes."""
+        return self.processes.world * self.config.accumulate
+
+    @property
+    def _ranks(self) -> range:
+        """Which of them are this process's."""
+        n = self.config.accumulate
+        return range(self.processes.rank * n, self.processes.rank * n + n)
+
+    def _turn(self, number: int, step: Step, batches: list[Any], factor: float) -> float:
         optimizer = self.optimizers[step.name]
         for group in optimizer.param_groups:
             group["lr"] = self.config.learning_rate * factor
         optimizer.zero_grad(set_to_none=True)
-        loss = self.gradient(step, batches)
+        loss = self.gradient(number, step, batches)
         self.scaler.unscale_(optimizer)
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         norm = float(nn.utils.clip_grad_norm_(parameters, self.config.clip_norm or math.inf))
@@ -192,11 +212,14 @@ class Trainer:
         self._sum("gradient", norm)
         return loss
 
-    def gradient(self, step: Step, batches: list[Any]) -> float:
-        """Leave the mean gradient over all processes' batches in the parameters; returns this process's mean loss."""
+    def gradient(self, number: int, step: Step, batches: list[Any]) -> float:
+        """Leave the mean gradient over all processes' batches in the parameters; returns this process's mean loss.
+
+        What network and objective draw is a function of the seed, the step and the batch, whoever has it.
+        """
         whole = 0.0
-        for batch in batches:
-            with self._autocast():
+        for rank, batch in zip(self._ranks, batches, strict=True):
+            with seeded(self.config.seed, 2 + number, self.state.step, rank), self._autocast():
                 losses = step.losses(self.network, batch)
             total = step.total(losses)
             self.scaler.scale(total / len(batches)).backward()
@@ -217,8 +240,8 @@ class Trainer:
         self.state.skipped_in_row = 0 if good else self.state.skipped_in_row + 1
         if self.state.skipped_in_row >= self.config.most_skipped:
             raise UsregError(
-                f"the gradient was not finite {self.state.skipped_in_row} steps in a row, at step {self.state.step}: the "
-                "run has diverged; lower learning_rate or clip_norm, or take float32, and resume or begin anew"
+                f"the gradient was not finite {self.state.skipped_in_row} times in a row, at step {self.state.step}: "
+                "the run has diverged; lower learning_rate or clip_norm, or take float32, and begin anew"
             )
 
     def _average_weights(self) -> None:
@@ -278,7 +301,9 @@ class Trainer:
                 self.state.best, self.state.best_step = value, self.state.step
                 self._keep()
 
+        begin = time.perf_counter()
         self._with_average(look)
+        self.state.validation_s += time.perf_counter() - begin
         return found
 
     def _keep(self) -> None:
@@ -326,7 +351,7 @@ class Trainer:
         try:
             theirs, state = dict(numbers["config"]), State(**numbers["state"])
         except (KeyError, TypeError, ValueError) as error:
-            raise ConfigError(
+            raise FileFormatError(
                 f"'{NAME}' was written by another version of usreg: begin anew in another folder"
             ) from error
         changed = sorted(k for k in {*ours, *theirs} - {*FREE} if ours.get(k) != theirs.get(k))
@@ -335,11 +360,11 @@ class Trainer:
                 f"the run in '{self.folder.name}' was begun with other settings ({', '.join(changed)}): resume it with "
                 "those, or begin anew in another folder"
             )
-        restore_network(self.network, parts.get("network", {}), f"'{NAME}'")
+        restore_tensors(self.network.state_dict(), parts.get("network", {}), f"'{NAME}'")
         for name, optimizer in self.optimizers.items():
             restore_optimizer(optimizer, parts.get(f"optimizer.{name}", {}))
         if self.ema:
-            self.ema = {n: parts["ema"][n].to(t) for n, t in self.ema.items()}
+            restore_tensors(self.ema, parts.get("ema", {}), f"'{NAME}'")
         if state.scale:
             self.scaler.load_state_dict(state.scale)
         self.state = state

@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ...data.types import Frame, Volume
+from ...data.types import Frame, ImageGeometry, Volume
 from ...geometry.grid import VoxelGrid
 from ...geometry.plane import PlaneGrid
 from ..pyramid import KNOWN_SHARE, gaussian_matrix
@@ -57,7 +57,7 @@ def _matrix(size: int, stride: int) -> Tensor:
 
 
 def _smooth(data: Tensor, matrices: list[Tensor]) -> Tensor:
-    mx, my, mz = matrices
+    mx, my, mz = (m.to(data.device) for m in matrices)
     data = my @ (data @ mx.T)
     c, d, h, w = data.shape
     return (mz @ data.reshape(c, d, h * w)).reshape(c, -1, h, w)
@@ -66,29 +66,36 @@ def _smooth(data: Tensor, matrices: list[Tensor]) -> Tensor:
 def reduce_frame(frame: Frame, coarse_mm: float) -> Frame:
     """A frame of pixels of at most `coarse_mm` (where it was finer), smoothed inside its sector; its first pixel, and
     so the image frame, lie where they lay."""
-    columns, rows = (stride_of(s, coarse_mm) for s in frame.plane.spacing_mm)
-    if max(columns, rows) == 1:
+    images, geometry = reduce_images(frame.image[None], frame.geometry, coarse_mm)
+    if geometry is frame.geometry:
         return frame
-    sector = frame.geometry.mask()
-    matrices = _matrix(frame.plane.width, columns), _matrix(frame.plane.height, rows)
-    image = reduce_image(frame.image, sector, *matrices).round().to(torch.uint8)
-    (a, b), (_, d) = frame.plane.pixel_to_mm
-    plane = PlaneGrid(*image.shape, ((a * columns, b * rows), (0.0, d * rows)))
-    return replace(frame, image=image, geometry=replace(frame.geometry, plane=plane))
+    return replace(frame, image=images[0].round().to(torch.uint8), geometry=geometry)
 
 
-def reduce_mask(mask: Tensor, frame: Frame, coarse_mm: float) -> Tensor:
-    """A mask (h, w) of a frame's pixels on the pixels of `reduce_frame`: true where most of the weight is true."""
-    columns, rows = (stride_of(s, coarse_mm) for s in frame.plane.spacing_mm)
+def reduce_images(images: Tensor, geometry: ImageGeometry, coarse_mm: float) -> tuple[Tensor, ImageGeometry]:
+    """As `reduce_frame`, of images (B, h, w) of one geometry; float32 where anything was done."""
+    columns, rows = (stride_of(s, coarse_mm) for s in geometry.plane.spacing_mm)
+    if max(columns, rows) == 1:
+        return images, geometry
+    images = weighted_means(images, geometry.mask(), columns, rows)
+    (a, b), (_, d) = geometry.plane.pixel_to_mm
+    height, width = images.shape[1:]
+    plane = PlaneGrid(height, width, ((a * columns, b * rows), (0.0, d * rows)))
+    return images, replace(geometry, plane=plane)
+
+
+def reduce_mask(mask: Tensor, geometry: ImageGeometry, coarse_mm: float) -> Tensor:
+    """A mask (h, w) of an image's pixels on the pixels of `reduce_frame`: true where most of the weight is true."""
+    columns, rows = (stride_of(s, coarse_mm) for s in geometry.plane.spacing_mm)
     if max(columns, rows) == 1:
         return mask
-    matrices = _matrix(frame.plane.width, columns), _matrix(frame.plane.height, rows)
-    return reduce_image(mask, torch.ones_like(mask), *matrices) > 0.5
+    return weighted_means(mask[None], torch.ones_like(mask), columns, rows)[0] > 0.5
 
 
-def reduce_image(image: Tensor, mask: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
-    """Weighted means (m, n), float32, of an image (h, w) inside a mask (h, w); zero where nothing is inside."""
-    inside = mask.to(torch.float32)
-    weight = rows @ inside @ columns.T
-    return torch.where(weight > 1e-6, (rows @ (image.to(torch.float32) * inside) @ columns.T) / weight.clamp_min(1e-6),
-                       torch.zeros(()))  # fmt: skip
+def weighted_means(images: Tensor, mask: Tensor, columns: int, rows: int) -> Tensor:
+    """Smoothed images (B, m, n), float32: every so many columns and rows of images (B, h, w), inside a mask (h, w)."""
+    across, down = (_matrix(n, k).to(images.device) for n, k in zip(mask.shape[::-1], (columns, rows), strict=True))
+    inside = mask.to(images.device, torch.float32)
+    weight = down @ inside @ across.T
+    value = (down @ (images.to(torch.float32) * inside) @ across.T) / weight.clamp_min(1e-6)
+    return torch.where(weight > 1e-6, value, torch.zeros_like(value))

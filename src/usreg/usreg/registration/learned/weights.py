@@ -58,8 +58,8 @@ class Weights:
         wrong = wrong or sorted(n for n, t in own.items() if t.shape != self.tensors[n].shape)
         if wrong:
             raise ConfigError(
-                f"weights of mode '{self.mode}' do not fit the network: {len(wrong)} tensors differ in name or size, the "
-                f"first is '{wrong[0]}'; build the network from the configuration in the weights' header"
+                f"weights of mode '{self.mode}' do not fit the network: {len(wrong)} tensors differ in name or size, "
+                f"the first is '{wrong[0]}'; build the network from the configuration in the weights' header"
             )
         network.load_state_dict(self.tensors)
 
@@ -70,7 +70,7 @@ def save_weights(
     """Write weights, whole or not at all; as float16 where float32 would not stay below 15 MB.
 
     Raises:
-        WriteError: disk full, no permission. FileFormatError: a tensor that is not finite, or JSON cannot hold the rest.
+        WriteError: disk full, no permission. FileFormatError: a tensor is not finite, or JSON cannot hold the rest.
     """
     _check_finite(tensors, Path(path).name)
     size = sum(t.numel() * 4 for t in tensors.values())
