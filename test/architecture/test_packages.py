@@ -25,6 +25,7 @@ PYTHON_PACKAGES = {
     "lz4": ("lz4", ""),
     "matplotlib": ("matplotlib", "python3-matplotlib"),
     "mcap": ("mcap", ""),
+    "monai": ("monai", ""),
     "numba": ("numba", "python3-numba"),
     "numpy": ("numpy", "python3-numpy"),
     "pydicom": ("pydicom", ""),
