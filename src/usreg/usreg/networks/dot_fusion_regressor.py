@@ -99,8 +99,7 @@ class DotFusionRegressor(nn.Module):
         return delta if self.training else check_finite(delta)
 
     def _delta(self, volume: Tensor, frame: Tensor) -> Delta:
-        depth, *plane = self.config.fused
-        f3 = functional.adaptive_avg_pool3d(self.volume_encoder(volume), (depth, *plane))
-        f2 = functional.adaptive_avg_pool2d(self.frame_encoder(frame), tuple(plane))
+        f3 = functional.adaptive_avg_pool3d(self.volume_encoder(volume), self.config.fused)
+        f2 = functional.adaptive_avg_pool2d(self.frame_encoder(frame), self.config.fused[1:])
         decoded = self.decoder(dot_fusion(f3, f2))
         return self.head(functional.adaptive_avg_pool3d(decoded, self.config.pooled).flatten(1))
