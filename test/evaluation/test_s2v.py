@@ -36,7 +36,15 @@ from usreg.evaluation.s2v import (
     time_lines,
 )
 from usreg.evaluation.s2v.page import StudyPage, report_page, write_pictures
-from usreg.evaluation.s2v.show import beside_table, error_table, landmark_table, published_table, time_table
+from usreg.evaluation.s2v.show import (
+    beside_table,
+    error_table,
+    landmark_table,
+    learning_curves,
+    published_table,
+    time_table,
+    training_table,
+)
 from usreg.geometry import se3
 from usreg.geometry.plane import PlaneGrid
 from usreg.geometry.sector import full_rectangle
@@ -163,6 +171,21 @@ def test_measured_lines_stand_beside_the_published_ones() -> None:
     assert table.lines[1][-1] == "192/193" and "2.70 ± 1.62" in table.lines[1]
     assert any(note.startswith("ITK: ") for note in table.notes)
     assert set(published.DIFFERS) == set(published.TABLE_1) == set(published.TABLE_3) == set(published.BOUNDS)
+
+
+def test_how_networks_were_trained_stands_beside_what_they_reach() -> None:
+    told = {"parameters": 5, "bodies": [3000, 3001], "steps": 2, "samples": 8, "wall_s": 90.0,
+            "curve": [[4, 9.0], [8, 3.0]]}  # fmt: skip
+    runs = [MethodRun("usreg", training=told), MethodRun("network", training=told, undertrained=True), MethodRun("itk")]
+    table = training_table(runs, {})
+    assert table.lines[0] == ("usreg", "5", "3000 to 3001 (2)", "2", "8", "1.5", "9.0 > 3.0", "flat")
+    assert table.lines[1][-1] == "undertrained" and len(table.lines) == 2 and "same number" in table.notes[0]
+    other = MethodRun("paper", training={"samples": 9})
+    assert "differ" in training_table([*runs, other], {}).notes[0]
+    learning = learning_curves([*runs, other], {})
+    assert learning == {"usreg": ([4.0, 8.0], [9.0, 3.0])}
+    page = report_page("Title", {}, [], [], table, learning)
+    assert "Training of the networks" in page and "samples seen" in page
 
 
 def test_rows_come_back_from_json() -> None:

@@ -17,8 +17,9 @@ from ..registration.spread import SpreadConfig
 from ..simulation.scenario import FOLLOWED
 from ..systems import build
 
-SEARCHED: dict[str, Any] = FOLLOWED | {"gate": {**FOLLOWED["gate"], "min_score": 0.999}}  # no pose ends the search
+SEARCHED: dict[str, Any] = FOLLOWED | {"gate": {**FOLLOWED["gate"], "min_structure": 1.0}}  # nothing is clear at once
 MODALITY = "US"
+TOLD = ("parameters", "bodies", "steps", "samples", "wall_s", "curve", "command")  # of the weights' metadata
 
 
 class Registers(Protocol):
@@ -57,16 +58,18 @@ class Made:
     registrar: Registers
     build_s: float
     options: dict[str, Any]
-    weights: str = ""
     undertrained: bool = False
+    training: dict[str, Any] = field(default_factory=dict)
 
 
 METHODS: dict[str, Method] = {
     "itk": Method("ITK (gradient descent, global NCC)", "itk", {"preset": "deep_s2v"}, slow=True),
-    "fvr": Method("FVR-Net", "deep_s2v", {"mode": "fvr"}, "fvr"),
-    "paper": Method("DeepRS2V", "deep_s2v", {"mode": "paper"}, "paper"),
-    "paper+correction": Method("DeepRS2V + correction", "deep_s2v", {"mode": "paper", "correction": True}, "paper"),
-    "usreg": Method("usreg", "deep_s2v", {"mode": "usreg"}, "usreg"),
+    "fvr": Method("FVR-Net", "deep_s2v", {"mode": "fvr", "refine": FOLLOWED}, "fvr"),  # of which the gate is taken
+    "paper": Method("DeepRS2V", "deep_s2v", {"mode": "paper", "refine": FOLLOWED}, "paper"),
+    "paper+correction": Method(
+        "DeepRS2V + correction", "deep_s2v", {"mode": "paper", "correction": True, "refine": FOLLOWED}, "paper"
+    ),
+    "usreg": Method("usreg", "deep_s2v", {"mode": "usreg", "refine": FOLLOWED}, "usreg"),
     "usreg-network": Method("usreg, network alone", "deep_s2v", {"mode": "usreg", "refine": None}, "usreg"),
     "refine": Method("refinement alone", "intensity", FOLLOWED),
     "refine-searched": Method("refinement alone, all re-tries", "intensity", SEARCHED),
@@ -110,8 +113,9 @@ def make(method: Method, weights: Path | None = None, more: Mapping[str, Any] | 
     seconds = time.perf_counter() - begin
     if file is None:
         return Made(registrar, seconds, options)
-    found = load_weights(file, method.mode)
-    return Made(registrar, seconds, options, file.name, bool(found.metadata.get("undertrained", False)))
+    about = load_weights(file, method.mode).metadata
+    training = {key: about[key] for key in TOLD if key in about}
+    return Made(registrar, seconds, options | {"weights": file.name}, bool(about.get("undertrained", False)), training)
 
 
 def weights_file(mode: str, folder: Path | None) -> Path:

@@ -92,7 +92,9 @@ def run_method(
             progress(total, total)
         return run
     made = _made(method, study, plan, config, equal_s, run)
-    run = replace(run, build_s=made.build_s, options=made.options, undertrained=made.undertrained)
+    run = replace(
+        run, build_s=made.build_s, options=made.options, undertrained=made.undertrained, training=made.training
+    )  # fmt: skip
     for clip, pairs in plan:
         run = _run_clip(run, clip, pairs, made.registrar, study, config, len(plan), lambda r: write_run(r, file, key),
                         lambda r: progress(len(r.rows), total) if progress else None)  # fmt: skip

@@ -16,7 +16,15 @@ from ..evaluation.s2v import MethodRun, as_text, case_lines, curves, error_lines
 from ..evaluation.s2v.cases import by_case
 from ..evaluation.s2v.errors import ErrorLine
 from ..evaluation.s2v.page import StudyPage, report_page, write_pictures
-from ..evaluation.s2v.show import beside_table, error_table, landmark_table, published_table, time_table
+from ..evaluation.s2v.show import (
+    beside_table,
+    error_table,
+    landmark_table,
+    learning_curves,
+    published_table,
+    time_table,
+    training_table,
+)
 from ..evaluation.s2v.tables import Table
 from .clips import Clip, liver_clip, subject_clip
 from .methods import CONTROL, METHODS, PUBLISHED_CONTROL
@@ -99,8 +107,18 @@ def evaluate_s2v(config: S2vConfig, out: Path, say: Say, bar: Bar) -> dict[str, 
     for each in pages:
         write_pictures(each, out)
     notes = [f"{r.study.title}: {note}" for r in results for note in r.notes]
-    write_text(out / "index.html", report_page(TITLE, _facts(config), pages, notes))
+    trained = [run for run in _first_runs(results) if run.training]
+    training = training_table(trained, _labels()) if trained else None
+    if training is not None:
+        say("\n".join(["", *as_text(training)]))
+    learning = learning_curves(trained, _labels())
+    write_text(out / "index.html", report_page(TITLE, _facts(config), pages, notes, training, learning))
     return content
+
+
+def _first_runs(results: Sequence[StudyResult]) -> list[MethodRun]:
+    """One run of each method: its weights are the same in all studies."""
+    return list({run.method: run for r in reversed(results) for run in r.runs}.values())
 
 
 def label(name: str) -> str:
@@ -175,9 +193,9 @@ def tables_of(result: StudyResult, control: str) -> list[Table]:
 
 
 def _shown(result: StudyResult, control: str) -> MethodRun | None:
-    """The run whose cases are shown: the control's, or the last."""
-    with_rows = [run for run in result.runs if run.rows]
-    return next((run for run in with_rows if run.method == control), with_rows[-1] if with_rows else None)
+    """The run whose cases are shown: the control's, or the longest."""
+    runs = [run for run in result.runs if run.rows]
+    return max(runs, key=lambda run: (run.method == control, len(run.rows)), default=None)
 
 
 def page_of(result: StudyResult, control: str) -> StudyPage:
@@ -203,6 +221,7 @@ def result_of(results: Sequence[StudyResult], config: S2vConfig) -> dict[str, An
             "times": [vars(t) for t in time_lines(r.runs)],
             "checks": [vars(c) | {"passed": c.passed} for c in checks_of(r.study.name, lines)],
             "options": {run.method: run.options for run in r.runs},
+            "training": {run.method: run.training for run in r.runs if run.training},
             "rows": {run.method: pairs_json(run.rows) for run in r.runs},
         }  # fmt: skip
     over = [vars(c) | {"passed": c.passed} for c in checks_over(results, config.control)]

@@ -18,6 +18,8 @@ from .tables import Table, as_html
 
 Curves = Mapping[str, tuple[list[float], list[float]]]
 
+MOST_MM = 30.0
+
 
 @dataclass(frozen=True)
 class StudyPage:
@@ -39,24 +41,41 @@ class StudyPage:
 
 
 def plot_curves(axes: Axes, curves: Curves) -> None:
-    """Cumulative curves, from no error on; the axis ends at 30 mm at most."""
-    longest = 1.0
+    """Cumulative curves, from no error on; the axis ends where the last does, or at 30 mm."""
+    end = min(MOST_MM, max((1.05 * distance[-1] for distance, _ in curves.values()), default=1.0) + 1e-3)
     for number, (name, (distance, share)) in enumerate(curves.items()):
-        style = "-" if number < 10 else "--"
-        axes.step([0.0, *distance], [0.0, *(100.0 * s for s in share)], style, where="post", label=name)
-        longest = max(longest, distance[-1])
+        x, y = [0.0, *distance, max(end, distance[-1])], [0.0, *(100.0 * s for s in share), 100.0]
+        axes.step(x, y, "-" if number < 10 else "--", where="post", label=name)
     axes.axvline(10.0, color="#888888", linewidth=0.8, linestyle=":")
-    axes.set(xlabel="distance / mm", ylabel="pairs at or below / %", xlim=(0.0, min(30.0, 1.05 * longest)))
+    axes.set(xlabel="distance / mm", ylabel="pairs at or below / %", xlim=(0.0, end))
     axes.set(ylim=(0.0, 101.0))
     axes.legend(fontsize=8, loc="lower right")
 
 
-def report_page(title: str, facts: Mapping[str, str], studies: Sequence[StudyPage], notes: Sequence[str]) -> str:
-    """One HTML text."""
+def plot_learning(axes: Axes, curves: Curves) -> None:
+    """Errors of the validation over the samples that a network had seen."""
+    for name, (samples, error) in curves.items():
+        axes.plot(samples, error, marker=".", label=name)
+    axes.set(xlabel="samples seen", ylabel="error of the validation", yscale="log")
+    axes.legend(fontsize=8)
+
+
+def report_page(
+    title: str, facts: Mapping[str, str], studies: Sequence[StudyPage], notes: Sequence[str],
+    training: Table | None = None, learning: Curves | None = None,
+) -> str:  # fmt: skip
+    """One HTML text.
+
+    Args:
+        notes: what was not run, and why. training, learning: of the networks' weights; None: there are none.
+    """
     line = " · ".join(f"{k}: {v}" for k, v in facts.items())
     parts = [section("What was not run, and why", "".join(f"<p>{n}</p>" for n in map(escape, notes)))]
     for study in studies:
         parts += _study(study)
+    if training is not None:
+        svg = draw(functools.partial(plot_learning, curves=learning), 8.0, 3.6) if learning else ""
+        parts.append(section(training.title, as_html(training) + svg))
     return html_page(title, f'<p class="soft">{escape(line)}</p>', parts)
 
 

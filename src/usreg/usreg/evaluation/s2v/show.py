@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from . import published
 from .cases import CaseLine
 from .errors import ErrorLine
 from .tables import Table, mean_sd, number, percent, probability, seconds
-from .times import TimeLine
+from .times import MethodRun, TimeLine
 
 AXES = ("Tx mm", "Ty mm", "Tz mm", "distance mm", "p", "Rx deg", "Ry deg", "Rz deg", "geodesic deg", "p", "< 10 mm")
 Labels = Mapping[str, str]
@@ -120,6 +121,47 @@ def time_table(lines: Sequence[TimeLine], labels: Labels) -> Table:
         "longest; median and p95: of all pairs but the first (warm). The last three columns are the published ones.",
     )
     return Table("Table 3: time of a pair", head, cells, notes)
+
+
+def training_table(runs: Sequence[MethodRun], labels: Labels) -> Table:
+    """How the networks were trained, as their weights say; a line for each run with weights."""
+    head = ("method", "parameters", "bodies", "steps", "samples", "minutes", "validation", "curve")
+    told = [run for run in runs if run.training]
+    cells = tuple(
+        (
+            labels.get(run.method, run.method), str(t.get("parameters", "-")), _span(t.get("bodies", ())),
+            str(t.get("steps", "-")), str(t.get("samples", "-")), number(float(t.get("wall_s", math.nan)) / 60.0, 1),
+            _ends(_points(t)), "undertrained" if run.undertrained else "flat",
+        )
+        for run in told
+        for t in (run.training,)
+    )  # fmt: skip
+    samples = {run.training.get("samples") for run in told}
+    same = "All networks saw the same number of samples." if len(samples) == 1 else "The numbers of samples differ."
+    return Table("Training of the networks", head, cells, (same,) if len(told) > 1 else ())
+
+
+def learning_curves(runs: Sequence[MethodRun], labels: Labels) -> dict[str, tuple[list[float], list[float]]]:
+    """(samples, error of the validation) for each run with weights; one for weights that several share."""
+    found: dict[str, tuple[list[float], list[float]]] = {}
+    for run in runs:
+        points = _points(run.training)
+        curve = ([x for x, _ in points], [y for _, y in points])
+        if points and curve not in found.values():
+            found[labels.get(run.method, run.method)] = curve
+    return found
+
+
+def _span(bodies: Sequence[int]) -> str:
+    return f"{min(bodies)} to {max(bodies)} ({len(bodies)})" if bodies else "-"
+
+
+def _points(training: Mapping[str, Any]) -> list[tuple[float, float]]:
+    return [(float(x), float(y)) for x, y in training.get("curve", ()) if x is not None and y is not None]
+
+
+def _ends(curve: Sequence[Sequence[float]]) -> str:
+    return f"{curve[0][1]:.1f} > {curve[-1][1]:.1f}" if curve else "-"
 
 
 def share_line(lines: Sequence[ErrorLine], first: str, second: str) -> float:

@@ -24,6 +24,7 @@ class MethodRun:
         threads: of the processor. options: with which it was built.
         undertrained: as the metadata of its weights say. note: what else is to be known.
         complete: whether it is at its end, by its pairs or its time.
+        training: of its weights' metadata: parameters, bodies, steps, samples, wall_s, curve.
     """
 
     method: str
@@ -36,6 +37,7 @@ class MethodRun:
     undertrained: bool = False
     note: str = ""
     complete: bool = False
+    training: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
