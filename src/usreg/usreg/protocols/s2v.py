@@ -188,8 +188,8 @@ def tables_of(result: StudyResult, control: str) -> list[Table]:
     if shown and result.study.on == "bodies":
         tables.append(landmark_table(case_lines(shown.rows), label(shown.method)))
     tables.append(time_table(time_lines(result.runs), _labels()))
-    checks = checks_of(result.study.name, lines)
-    return [*tables, checks_table(checks)] if checks else tables
+    tables.append(checks_table(checks_of(result.study.name, lines)))
+    return [table for table in tables if table.lines]
 
 
 def _shown(result: StudyResult, control: str) -> MethodRun | None:
