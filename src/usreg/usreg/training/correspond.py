@@ -34,13 +34,14 @@ class CorrespondTrainingConfig:
     """How batches are varied.
 
     Args:
-        view_deg: half width per axis of the draw that turns the view against one of the frames. scale: half width of
-            the logarithm of the size of everything. mirror: share of batches that are mirrored left to right.
+        view_deg: half width per axis of the draw that turns the view against the mean of the frames, which are
+            themselves turned against it. scale: half width of the logarithm of the size of everything. mirror: share of
+            batches that are mirrored left to right.
         pixels: of each frame, drawn; `elsewhere`: more of them that do not show the liver, for the confidence.
         right_mm: a best place that is this near counts as right. confidence: weight of its loss beside the places'.
     """
 
-    view_deg: float = 40.0
+    view_deg: float = 20.0
     scale: float = 0.15
     mirror: float = 0.5
     pixels: int = 96
@@ -101,10 +102,10 @@ class CorrespondObjective:
         return kept[1]
 
     def _axes(self, batch: Batch, mirrored: bool, generator: torch.Generator) -> Tensor:
-        """ct_R_view (3, 3): about those of one of the frames."""
-        one = int(torch.randint(len(batch), (), generator=generator))
+        """ct_R_view (3, 3): about the mean of the frames', as a view is that of a start which is not far off."""
+        mean = rotation.project(batch.ct_T_true[:, :3, :3].mean(0))
         turn = math.radians(self.config.view_deg) * (2 * torch.rand(3, generator=generator, dtype=torch.float64) - 1)
-        axes = batch.ct_T_true[one, :3, :3] @ rotation.exp(turn)
+        axes = mean @ rotation.exp(turn)
         return axes * torch.tensor([-1.0, 1.0, 1.0], dtype=torch.float64) if mirrored else axes
 
     def _frame(self, batch: Batch, number: int, step_mm: float, mirrored: bool) -> FrameView:
@@ -115,6 +116,7 @@ class CorrespondObjective:
     def _targets(
         self, batch: Batch, number: int, frame: FrameView, seen: VolumeView, generator: torch.Generator
     ) -> Targets:  # fmt: skip
+        """Pixels with their true places, drawn."""
         inside = frame.values[0, 1, ::FRAME_STRIDE, ::FRAME_STRIDE] > 0
         index = inside.nonzero().flip(-1)
         points = index_points(index * FRAME_STRIDE, frame.image_T_index)
