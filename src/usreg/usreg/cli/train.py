@@ -96,7 +96,7 @@ def training_bar(shown: bool = True) -> Iterator[Callable[[Any], None]]:
                 bar.start_task(task)
             if report.loss == report.loss:
                 mean[:] = [report.loss if not mean else 0.95 * mean[0] + 0.05 * report.loss]
-            found = {}
+            found: dict[str, Any] = {}
             if report.validation is not None:
                 found = {"found": " ".join(f"{n} {v:.3g}" for n, v in list(report.validation.items())[:3])}
                 if shown and not console.is_terminal:

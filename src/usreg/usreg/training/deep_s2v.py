@@ -8,6 +8,7 @@ weights so far with their card: weights.safetensors, weights.md.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -258,7 +259,7 @@ def progress_of(trainer: Trainer) -> dict[str, Any]:
     """How far a run has come: what was spent, what was reached, whether its curve still falls."""
     state: State = trainer.state
     entries = trainer.log.entries if trainer.log is not None else []
-    figures = next((e["validation"] for e in reversed(entries) if "validation" in e), {})
+    figures: dict[str, float] = next((e["validation"] for e in reversed(entries) if "validation" in e), {})
     curve = trainer.log.curve(next(iter(figures))) if trainer.log is not None and figures else []
     spent = {
         n: getattr(state, n) for n in ("samples", "wall_s", "cpu_s", "data_s", "network_s", "validation_s", "skipped")
@@ -267,12 +268,17 @@ def progress_of(trainer: Trainer) -> dict[str, Any]:
         "steps": state.step,
         **{n: round(v, 2) for n, v in spent.items()},
         "processes": trainer.processes.world,
-        "figures": figures,
+        "figures": _finite(figures),
         "best": None if state.best_step < 0 else {"step": state.best_step, "value": state.best},
-        "curve": curve,
+        "curve": [point for point in curve if math.isfinite(point[1])],
         "undertrained": is_undertrained(curve),
         "rule": RULE,
     }
+
+
+def _finite(figures: Mapping[str, float]) -> dict[str, float | None]:
+    """Figures for JSON, which has no NaN."""
+    return {name: value if math.isfinite(value) else None for name, value in figures.items()}
 
 
 def _closed(run: Run, trainer: Trainer) -> dict[str, Any]:
@@ -281,7 +287,12 @@ def _closed(run: Run, trainer: Trainer) -> dict[str, Any]:
     kept = load_weights(run.out / WEIGHTS, run.mode)
     found = [e for e in trainer.log.entries if "validation" in e and e["step"] == trainer.state.best_step]
     best = found[-1]["validation"] if found else {}
-    about = {**kept.metadata, **progress_of(trainer), "figures": best, "trainer": to_mapping(run.config.trainer)}
+    about = {
+        **kept.metadata,
+        **progress_of(trainer),
+        "figures": _finite(best),
+        "trainer": to_mapping(run.config.trainer),
+    }
     save_weights(run.out / WEIGHTS, run.mode, kept.network, kept.tensors, about)
     write_text(run.out / CARD, card(run.mode, about, (run.out / WEIGHTS).stat().st_size))
     name = next(iter(best), "loss")
@@ -292,7 +303,9 @@ def _closed(run: Run, trainer: Trainer) -> dict[str, Any]:
 def card(mode: str, about: Mapping[str, Any], size: int) -> str:
     """A page about weights, Markdown."""
     span, other = _span(about["bodies"]), _span(about["validation"])
-    rows = "\n".join(f"| {name} | {value:.3f} |" for name, value in about["figures"].items())
+    rows = "\n".join(
+        f"| {name} | {'none' if value is None else format(value, '.3f')} |" for name, value in about["figures"].items()
+    )
     mark = "**undertrained**: the curve still falls" if about["undertrained"] else "the curve is flat"
     return f"""# deep_s2v, mode {mode}
 
