@@ -36,8 +36,7 @@ class CorrectionConfig:
             pixels.
         steps: at most so many. momentum: of the descent.
         rate_low, rate_high: the rate goes from one to the other within `rise` steps, and back.
-        unit_mm: one unit of translation; a unit of rotation is one radian. Half the volume (60 to 100 mm) in the
-            published program, whose steps then leap over optima as narrow as speckle makes them.
+        unit_mm: one unit of translation, as published about half the volume; a unit of rotation is one radian.
         still: it ends when the standard deviation of the last `last` scores is below this, `least` steps at the
             earliest.
         judge: gate and covariance of the result.
@@ -51,7 +50,7 @@ class CorrectionConfig:
     rate_low: float = 1e-3
     rate_high: float = 3e-3
     rise: int = 20
-    unit_mm: float = 30.0
+    unit_mm: float = 60.0
     still: float = 1e-4
     last: int = 5
     least: int = 10
