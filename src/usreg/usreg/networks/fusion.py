@@ -18,7 +18,7 @@ def dot_fusion(volume: Tensor, frame: Tensor) -> Tensor:
 
     Returns:
         (B, 1, d, C h w, C h w): element (i, j) at a depth is feature i of the volume's slice times feature j of the
-        frame. Single precision: products of half-precision features lose too much.
+        frame.
 
     Raises:
         ShapeError: batches, channels or planes differ.
