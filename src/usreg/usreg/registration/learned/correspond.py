@@ -25,6 +25,7 @@ from .view import Smoothed, ViewConfig, VolumeView, smoothed, view_frame, view_v
 from .vote import Ballot, Vote, VoteConfig, look
 
 FRAME_STRIDE, VOLUME_STRIDE = 4, 2  # of descriptors, in steps of their grids
+LEAST_BF16 = 24  # voxels along every axis
 
 
 @dataclass(frozen=True)
@@ -145,14 +146,14 @@ class Correspond:
     def _encode(self, ct_R_view: Tensor) -> Encoded:
         assert self._volume is not None
         seen = view_volume(self._volume[1], ct_R_view, self.config.view.volume_mm)
-        with torch.inference_mode(), self._precision():
+        with torch.inference_mode(), self._precision(seen.values):
             found = self.network.encode_volume(seen.values)[0].clone()
         return encoded_view(seen, found, ct_R_view)
 
     def _pixels(self, frame: Frame) -> tuple[Tensor, Tensor, Tensor]:
         """Points (P, 3) mm, descriptors (P, K) and confidences (P,) of the pixels that vote."""
         seen = view_frame(frame, self.config.view.frame_mm)
-        with torch.inference_mode(), self._precision():
+        with torch.inference_mode(), self._precision(seen.values):
             found, sure = (x[0].clone() for x in self.network.encode_frame(seen.values))
         inside = seen.values[0, 1, ::FRAME_STRIDE, ::FRAME_STRIDE] > 0
         index = inside.nonzero()
@@ -164,8 +165,10 @@ class Correspond:
         flat = torch.stack([column, row, torch.zeros_like(row)], -1).double() * FRAME_STRIDE
         return se3.transform_points(seen.image_T_index, flat), found[:, row, column].T, weight[best].clamp_min(1e-6)
 
-    def _precision(self) -> torch.autocast | nullcontext[None]:
-        return torch.autocast("cpu", torch.bfloat16) if self.config.bf16 and _quick_bf16() else nullcontext()
+    def _precision(self, seen: Tensor) -> torch.autocast | nullcontext[None]:
+        """bfloat16 where it is quick, and not for tiny grids: torch 2.13 is wrong where a halved axis ends in one."""
+        wanted = self.config.bf16 and _quick_bf16() and min(seen.shape[2:]) >= LEAST_BF16
+        return torch.autocast("cpu", torch.bfloat16) if wanted else nullcontext()
 
     def _prior_mm(self, estimate: Estimate, tracked: TrackedFrame) -> float:
         """Standard deviation of a point of the image at the start."""
