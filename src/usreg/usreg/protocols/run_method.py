@@ -50,7 +50,8 @@ class RunConfig:
         minutes: most time of a method in a study, shared equally by the clips; 0 = no limit.
         threads: of the processor; only told and part of what identifies a result.
         weights: folder of weights; none: those that ship.
-        equal_s: time that "equal time" means; 0: the median of the method that is the measure.
+        equal_s: time of the processor (all threads: what else runs does not count) that "equal time" means; 0: the
+            median of the method that is the measure.
     """
 
     seed: int = 0
@@ -75,7 +76,7 @@ def run_method(
 
     Args:
         folder: of partial results, one file for each method and study.
-        equal_s: time to which a method is scaled that is given equal time.
+        equal_s: time of the processor to which a method is scaled that is given equal time.
 
     Raises:
         MissingFileError: weights that are not there. ConfigError: no such method, or nothing to be equally slow as.
@@ -127,7 +128,7 @@ def _made(
         registrar = make(method, config.weights, scaled_spread(factor, study.stated)).registrar
         registrar.prepare(clip.volume)
         rows = [run_pair(clip, p, registrar, variance_of(study.stated)) for p in pairs[: PROBES + 1]]
-        return float(np.median([r.seconds for r in rows[1:] or rows]))
+        return float(np.median([r.cpu_s for r in rows[1:] or rows]))
 
     return make(method, config.weights, scaled_spread(equal_factor(median_s, equal_s), study.stated))
 
@@ -167,20 +168,20 @@ def run_pair(clip: Clip, pair: Pair, registrar: Registers, variance: Tensor) -> 
     initial = pair_error(ct_T_start, true, frame.plane.centre_mm)
     initial_tre = tre_mm(ct_T_start, true, frame.geometry)
     registrar.reset()
-    begin = time.perf_counter()
+    begin, cpu = time.perf_counter(), time.process_time()
     try:
         estimate = registrar(Problem(target.frames, clip.volume, start))
-        seconds, found = time.perf_counter() - begin, target.placed(estimate.world_T_ct)[0]
-        accepted, reason, there = estimate.accepted, estimate.reason, True
+        found, accepted, reason, there = estimate.world_T_ct, estimate.accepted, estimate.reason, True
     except UsregError as error:
-        seconds, found = time.perf_counter() - begin, ct_T_start
-        accepted, reason, there = False, str(error), False
+        found, accepted, reason, there = start.world_T_ct, False, str(error), False
+    seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
+    found = target.placed(found)[0]
     errors = landmark_errors_mm(clip.landmarks, found, true)
     seen = seen_landmarks(clip.landmarks, true, frame.geometry)
     return PairRow(
         clip.name, pair.frame, pair.start, initial, pair_error(found, true, frame.plane.centre_mm), initial_tre,
         tre_mm(found, true, frame.geometry), there, accepted, seconds, {n: errors[n] for n in seen},
-        float(np.mean(list(errors.values()))) if errors else math.nan, reason,
+        float(np.mean(list(errors.values()))) if errors else math.nan, reason, cpu,
     )  # fmt: skip
 
 

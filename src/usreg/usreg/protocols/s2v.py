@@ -162,11 +162,11 @@ def run_study(
 
 
 def _equal_s(name: str, runs: Sequence[MethodRun], config: S2vConfig) -> float:
-    """Median time of the method that this one is to be as slow as; NaN where that was not run."""
+    """Median time of the processor of the method that this one is to be as slow as; NaN where that was not run."""
     if config.run.equal_s or not METHODS[name].equal_to:
         return config.run.equal_s
     lines = [line for line in time_lines(runs) if line.method == METHODS[name].equal_to]
-    return lines[0].median_s if lines else float("nan")
+    return lines[0].cpu_s if lines else float("nan")
 
 
 def lines_of(result: StudyResult, control: str) -> list[ErrorLine]:

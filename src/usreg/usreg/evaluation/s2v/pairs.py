@@ -55,7 +55,7 @@ class PairRow:
         initial, final: errors at the start and at the result; without a result the pair ends where it began.
         initial_tre_mm, tre_mm: mean over 5x5 points of the sector.
         found: whether there was a result. accepted: whether it passed the gate; `reason` says why not.
-        seconds: wall time of the call.
+        seconds: wall time of the call. cpu_s: of all threads; other processes do not lengthen it.
         landmarks_mm: distance from the true place, by name, of the landmarks that the image shows.
         liver_mm: mean distance over all bifurcations in the liver.
     """
@@ -73,6 +73,7 @@ class PairRow:
     landmarks_mm: dict[str, float] = field(default_factory=dict)
     liver_mm: float = math.nan
     reason: str = ""
+    cpu_s: float = math.nan
 
 
 def pair_error(ct_T_image: Tensor, true_ct_T_image: Tensor, centre_mm: Tensor) -> PairError:

@@ -47,7 +47,7 @@ class TimeLine:
     Args:
         prepare_s: a volume, the longest (it holds what is compiled). first_s: of the first pair.
         median_s, p95_s: of all further pairs (warm); of the first where there is no other.
-        total_s: of all pairs.
+        cpu_s: time of the processor, all threads, median of the warm pairs. total_s: wall time of all pairs.
     """
 
     method: str
@@ -59,6 +59,7 @@ class TimeLine:
     p95_s: float
     total_s: float
     count: int
+    cpu_s: float = math.nan
 
 
 def time_lines(runs: Sequence[MethodRun]) -> list[TimeLine]:
@@ -70,7 +71,9 @@ def time_line(run: MethodRun) -> TimeLine:
     """The line of one run with at least one pair."""
     every = [r.seconds for r in run.rows]
     warm = np.array(every[1:] or every)
+    cpu = [r.cpu_s for r in run.rows]
     return TimeLine(
         run.method, run.threads, run.build_s, max(run.prepare_s, default=math.nan), every[0],
         float(np.median(warm)), float(np.percentile(warm, 95)), float(np.sum(every)), len(every),
+        float(np.median(cpu[1:] or cpu)),
     )  # fmt: skip
