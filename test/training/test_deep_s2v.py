@@ -217,4 +217,9 @@ def test_command_runs(data: Path, tmp_path: Path) -> None:
     found = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert found.exit_code == 0
     assert "weights.safetensors" in found.output
-    assert load_weights(tmp_path / "o" / "weights.safetensors", "paper").metadata["steps"] == 2
+    about = load_weights(tmp_path / "o" / "weights.safetensors", "paper").metadata
+    assert about["steps"] == 2
+    assert str(tmp_path) not in json.dumps(about)
+    assert about["command"] == (
+        "usreg train deep_s2v --mode paper --bodies 0:2 --validation 2:3 --out o --steps 2 --config tiny.yaml"
+    )

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,27 +44,39 @@ def train_deep_s2v_command(
     """Train 2D to 3D ultrasound registration; bodies that the data folder lacks are simulated first."""
     import torch
 
-    from ..training.deep_s2v import Run, load_config, make_subjects, train
+    from ..simulation.subject_files import write_subjects
+    from ..training.deep_s2v import Run, load_config, missing_subjects, train
     from ..training.distributed import processes
 
     if threads:
         torch.set_num_threads(threads)
-    settings = load_config(
-        mode, full, config, steps=steps, minutes=minutes, seed=seed, precision=precision
-    )  # fmt: skip
+    settings = load_config(mode, full, config, steps=steps, minutes=minutes, seed=seed, precision=precision)
     seeds = _seeds("--bodies", bodies), _seeds("--validation", validation) if validation else range(0)
     folder = data if data is not None else out / "subjects"
-    run = Run(mode, seeds[0], out, folder, settings, seeds[1], resume, " ".join(["usreg", *sys.argv[1:]]))
+    command = _command(
+        mode=mode, bodies=bodies, validation=validation, out=out.name, steps=steps, minutes=minutes, seed=seed,
+        precision=precision, config=config and config.name, threads=threads, full=full,
+    )  # fmt: skip
+    run = Run(mode, seeds[0], out, folder, settings, seeds[1], resume, command)
     with processes(device or settings.device) as joined:
         if joined.first:
-            with progress_bar("simulating bodies (hundredths)") as progress:
-                make_subjects(run, progress)
+            missing = missing_subjects(run)
+            if missing:
+                with progress_bar(f"simulating {len(missing)} bodies (in hundredths)") as progress:
+                    write_subjects(missing, run.data, progress=progress)
         joined.barrier()
-        with progress_bar("reading subjects") as reading, training_bar(joined.first) as report:
+        with training_bar(joined.first) as (reading, report):
             about = train(run, reading, report, joined)
         if joined.first:
             show({name: about[name] for name in SHOWN}, False, title=f"deep_s2v {mode}")
             typer.echo(f"weights: {out / 'weights.safetensors'}")
+
+
+def _command(**given: Any) -> str:
+    """What makes the weights again, for their header: without folders of this machine."""
+    options = ("" if value is True else f" {value}" for value in given.values() if value)
+    names = (name for name, value in given.items() if value)
+    return "usreg train deep_s2v" + "".join(f" --{name}{value}" for name, value in zip(names, options, strict=True))
 
 
 def _seeds(option: str, text: str) -> range:
@@ -76,39 +87,52 @@ def _seeds(option: str, text: str) -> range:
 
 
 @contextmanager
-def training_bar(shown: bool = True) -> Iterator[Callable[[Any], None]]:
-    """A bar with loss, validation and the time that remains; without a terminal, a line for each validation."""
+def training_bar(shown: bool = True) -> Iterator[tuple[Callable[[int, int], None], Callable[[Any], None]]]:
+    """A bar: subjects that are read, then loss, validation and the time that remains; without a terminal a line for
+    each validation."""
     from rich.console import Console
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
     console = Console(stderr=True)
     columns = (
-        TextColumn("step {task.fields[step]}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(),
-        TextColumn("left"), TimeRemainingColumn(), TextColumn("loss {task.fields[loss]} {task.fields[found]}"),
+        TextColumn("{task.description}"), BarColumn(20), TaskProgressColumn(), TimeElapsedColumn(), TextColumn("left"),
+        TimeRemainingColumn(elapsed_when_finished=True),
     )  # fmt: skip
     with Bar(*columns, console=console, disable=not (shown and console.is_terminal)) as bar:
-        task = bar.add_task("training", total=1.0, step=0, loss="-", found="", start=False)
-        mean: list[float] = []
+        task = bar.add_task("reading subjects", total=None)
+        told = _Told()
+
+        def reading(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
 
         def report(report: Any) -> None:
-            if not mean:
-                bar.start_task(task)
-            if report.loss == report.loss:
-                mean[:] = [report.loss if not mean else 0.95 * mean[0] + 0.05 * report.loss]
-            found: dict[str, Any] = {}
-            if report.validation is not None:
-                found = {"found": " ".join(f"{n} {v:.3g}" for n, v in list(report.validation.items())[:3])}
-                if shown and not console.is_terminal:
-                    typer.echo(_line(report, mean), err=True)
-            loss = f"{mean[0]:.4g}" if mean else "-"
-            bar.update(task, completed=report.used, step=report.step, loss=loss, **found)
+            if not told.begun:
+                bar.reset(task, total=1.0)
+            text = told(report)
+            if report.validation is not None and shown and not console.is_terminal:
+                typer.echo(_line(report, told.loss), err=True)
+            bar.update(task, completed=report.used, description=text)
 
-        yield report
+        yield reading, report
 
 
-def _line(report: Any, mean: list[float]) -> str:
+class _Told:
+    """The text beside the bar: step, a running mean of the loss, the last validation's first figure."""
+
+    def __init__(self) -> None:
+        self.begun, self.loss, self.found = False, float("nan"), ""
+
+    def __call__(self, report: Any) -> str:
+        if report.loss == report.loss:  # it is NaN in the last report
+            self.loss = 0.95 * self.loss + 0.05 * report.loss if self.begun else report.loss
+            self.begun = True
+        if report.validation is not None:
+            self.found = "".join(f", {n} {v:.3g}" for n, v in list(report.validation.items())[:1])
+        return f"step {report.step}: loss {self.loss:.4g}{self.found}"
+
+
+def _line(report: Any, loss: float) -> str:
     figures = ", ".join(f"{n} {v:.3f}" for n, v in report.validation.items())
-    loss = f"{mean[0]:.4f}" if mean else "none"
     spent = report.state.wall_s
-    return f"step {report.step} ({report.used:.0%}, {spent:.0f} s): loss {loss}; validation: {figures}"
+    return f"step {report.step} ({report.used:.0%}, {spent:.0f} s): loss {loss:.4f}; validation: {figures}"

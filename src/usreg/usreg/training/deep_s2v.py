@@ -22,7 +22,7 @@ from ..data.atomic import write_text
 from ..data.share import share_dir
 from ..errors import ConfigError, FileFormatError
 from ..registration.learned.weights import load_weights, save_weights
-from ..simulation.subject_files import SUBJECT, read_subject, write_subjects
+from ..simulation.subject_files import SUBJECT, read_subject
 from ..simulation.subjects import Subject
 from .checkpoint import NAME as CHECKPOINT
 from .curve import RULE, draw_curve, is_undertrained
@@ -150,12 +150,9 @@ class Stored(Sequence[Subject]):
         return read_subject(self.paths[number])
 
 
-def make_subjects(run: Run, progress: Progress | None = None) -> None:
-    """Make the subjects that the folder lacks."""
-    seeds = [*run.bodies, *run.validation]
-    missing = [s for s in seeds if not (run.data / str(s) / SUBJECT).is_file()]
-    if missing:
-        write_subjects(missing, run.data, progress=progress)
+def missing_subjects(run: Run) -> list[int]:
+    """Seeds whose subjects the folder lacks."""
+    return [s for s in (*run.bodies, *run.validation) if not (run.data / str(s) / SUBJECT).is_file()]
 
 
 def train(
@@ -292,6 +289,7 @@ def _closed(run: Run, trainer: Trainer) -> dict[str, Any]:
         **progress_of(trainer),
         "figures": _finite(best),
         "trainer": to_mapping(run.config.trainer),
+        "command": run.command,
     }
     save_weights(run.out / WEIGHTS, run.mode, kept.network, kept.tensors, about)
     write_text(run.out / CARD, card(run.mode, about, (run.out / WEIGHTS).stat().st_size))
