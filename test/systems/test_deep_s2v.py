@@ -15,7 +15,7 @@ from torch import nn
 
 from usreg.config import from_mapping, load_yaml, to_mapping
 from usreg.data.types import Calibration, Estimate, Frame, Problem, TrackedFrame, Volume, start_estimate
-from usreg.errors import ConfigError, FileFormatError, MissingFileError, NoOverlapError
+from usreg.errors import ConfigError, FileFormatError, MissingFileError, NoOverlapError, UsregError
 from usreg.fusion import Fuser
 from usreg.geometry import se3
 from usreg.geometry.grid import VoxelGrid
@@ -185,6 +185,56 @@ def test_the_files_that_ship_say_what_the_code_does(weights: dict[str, Path], to
     assert replace(settings.stages[1].config, judge=made(weights, "paper").stages[0].config.judge) == replace(  # type: ignore[attr-defined]
         made(weights, "paper", correction=True).stages[1].config,  # type: ignore[attr-defined]
     )
+
+
+def sized(volume: Volume, height: int, width: int, mm: float) -> Problem:
+    """A frame of another size through the volume's centre."""
+    geometry = full_rectangle(PlaneGrid(height, width, ((mm, 0.0), (0.0, mm))))
+    image = torch.arange(height * width).remainder(200).to(torch.uint8).reshape(height, width)
+    pose = se3.translation(volume.grid.centre_ct - geometry.plane.centre_mm)
+    return Problem((TrackedFrame(Frame(image, geometry, 0.0), pose),), volume, start_estimate(se3.identity(), volume))
+
+
+def small(volume: Volume) -> Volume:
+    """The middle of a volume, 9 mm wide: smaller than any crop or view."""
+    corner = (volume.grid.centre_ct - 3.75).tolist()
+    return Volume(volume.data[:, 17:23, 19:25, 21:27], VoxelGrid((6, 6, 6), (1.5,) * 3, tuple(corner)), "US")
+
+
+def unknown(volume: Volume) -> Volume:
+    return replace(volume, data=torch.full(volume.data.shape, torch.nan))
+
+
+def with_gaps(volume: Volume) -> Volume:
+    data = volume.data.to(torch.float32).clone()
+    data[:, ::5] = torch.nan
+    return replace(volume, data=data)
+
+
+BAD_INPUT: dict[str, Callable[[Volume], Problem]] = {
+    "a flat frame": lambda v: sized(v, 3, 200, 0.3),
+    "a few pixels": lambda v: sized(v, 4, 5, 8.0),
+    "a tall frame": lambda v: sized(v, 500, 61, 0.11),
+    "a volume smaller than the crop": lambda v: replace(problem_of(v), moving=small(v)),
+    "a volume of NaN": lambda v: replace(problem_of(v), moving=unknown(v)),
+    "a volume with NaN": lambda v: replace(problem_of(v), moving=with_gaps(v)),
+}
+
+
+@pytest.mark.parametrize("mode", sorted(NETWORKS))
+@pytest.mark.parametrize("what", BAD_INPUT)
+def test_bad_input_is_refused_or_an_error_that_says_why(
+    weights: dict[str, Path], volume: Volume, mode: str, what: str
+) -> None:
+    """Whatever is shown to it: an estimate of finite numbers, or an error of the family."""
+    registrar, problem = made(weights, mode), BAD_INPUT[what](volume)
+    try:
+        found = registrar(problem)
+    except UsregError as error:
+        assert len(str(error)) > 20 and what != "a volume with NaN"
+        return
+    assert bool(torch.isfinite(found.world_T_ct).all()) and (not found.accepted or found.score > 0.4)
+    assert what != "a volume of NaN"
 
 
 class Poses:
