@@ -14,6 +14,7 @@ from usreg.config import from_mapping
 from usreg.data.share import share_dir
 from usreg.errors import ConfigError, FileFormatError, MissingFileError
 from usreg.geometry import se3
+from usreg.networks import dot_fusion_regressor, frame_volume_regressor
 from usreg.networks.delta import corrected, correction
 from usreg.registration.learned.crop import crop_frame, crop_volume
 from usreg.registration.learned.load import load_regressor
@@ -120,6 +121,14 @@ def test_shipped_configurations_are_read(mode: str, full: bool) -> None:
     config = load_config(mode, full, steps=7, minutes=None)
     assert config.trainer.steps == 7
     assert (share_dir() / "config" / "training").is_dir()
+
+
+def test_full_networks_are_as_published() -> None:
+    paper = from_mapping(dot_fusion_regressor.DotFusionConfig, load_config("paper", True).network)
+    assert paper == dot_fusion_regressor.published()
+    fvr = from_mapping(frame_volume_regressor.FrameVolumeConfig, load_config("fvr", True).network)
+    assert replace(fvr, depth=32) == frame_volume_regressor.published()
+    assert fvr.depth == load_config("fvr", True).options["crop"]["size"][2]
 
 
 @pytest.mark.parametrize("mode", list(MODES))

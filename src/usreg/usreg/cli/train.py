@@ -16,7 +16,7 @@ from .show import progress_bar, show
 
 train_app = typer.Typer(help="Train networks on simulated bodies; runs under torchrun as well.", **PLAIN)
 Mode = Literal["paper", "usreg", "fvr"]
-SHOWN = ("steps", "samples", "wall_s", "data_s", "network_s", "figures", "best", "undertrained")
+SHOWN = ("steps", "samples", "wall_s", "data_s", "network_s", "figures", "best", "curve", "undertrained")
 
 
 @train_app.callback()
