@@ -31,7 +31,7 @@ from .maximise import Climbed
 from .pyramid import VolumeLevel
 from .region import within
 from .scene import Scene, build_scene
-from .search import promising
+from .search import distinct, promising
 from .spread import SpreadConfig
 
 ACROSS = ("CT", "MR")  # modalities whose brightness says nothing of that of ultrasound
@@ -229,15 +229,21 @@ class Refine:
     def best_of(self, problem: Problem, world_T_cts: Tensor) -> Estimate:
         """The best of what the climbs from several poses (N, 4, 4) reach, judged beside the best other one.
 
+        All climb the coarsest level; the first, and of the others the best different ones, go through all levels.
+
         Raises:
             NoOverlapError: at every one of them too little of the sector lies inside known voxels.
         """
         scene = self._scene(problem)
         starts = se3.inverse(world_T_cts) @ scene.world_T_ref
         scene = replace(scene, prior=self._prior(problem.start, scene, starts[0]))
-        overlap = scene.measure(0, starts, full=False).overlap
-        kept = starts[overlap >= self.config.min_overlap]
-        return self._best(problem, scene, self._climb(scene, kept, 0) if len(kept) else [])
+        kept = starts[scene.measure(0, starts, full=False).overlap >= self.config.min_overlap]
+        if not len(kept):
+            return self._best(problem, scene, [])
+        poses, normal, _ = self._maximise(scene, 0, kept)
+        finish = distinct(scene, poses, scene.worth(normal.score, poses), self._spread(scene).finish)
+        rows = [0] * bool(torch.equal(kept[0], starts[0])) + finish
+        return self._best(problem, scene, self._climb(scene, poses[list(dict.fromkeys(rows))], 1))
 
     def _best(self, problem: Problem, scene: Scene, optima: list[_Optimum]) -> Estimate:
         """The best of several optima on a common mask."""

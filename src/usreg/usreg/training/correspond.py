@@ -41,11 +41,11 @@ class CorrespondTrainingConfig:
         right_mm: a best place that is this near counts as right. confidence: weight of its loss beside the places'.
     """
 
-    view_deg: float = 20.0
+    view_deg: float = 8.0
     scale: float = 0.15
     mirror: float = 0.5
-    pixels: int = 96
-    elsewhere: int = 24
+    pixels: int = 64
+    elsewhere: int = 12
     right_mm: float = 9.0
     confidence: float = 0.2
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..config import check_range
 from ..data.types import ImageGeometry, TrackedFrame, Volume
 from ..errors import ConfigError
-from ..geometry import se3
+from ..geometry import rotation, se3
 from ..geometry.plane import PlaneGrid
 from ..registration.learned.reduce import reduce_frame, reduce_mask, reduce_volume, stride_of
 from ..rendering.slicing import slice_volume
@@ -51,6 +51,8 @@ class PairConfig:
 
     Args:
         batch: frames of a batch, all of one subject.
+        alike: they are drawn from so many times as many frames whose directions are nearest to one of them: a view of
+            the volume that is encoded for a batch then suits them all. 0: from all frames.
         limits: half widths of the start about the truth, in the image's axes about its centre: three mm, three degrees.
         far_limits, far_share: other limits, and the share of the pairs that they hold for.
         frame_mm, volume_mm: pixels and voxels are brought to at most this size.
@@ -59,6 +61,7 @@ class PairConfig:
     """
 
     batch: int = 4
+    alike: float = 0.0
     limits: Limits = PAPER
     far_limits: Limits = (40.0, 40.0, 40.0, 30.0, 30.0, 30.0)
     far_share: float = 0.0
@@ -69,6 +72,7 @@ class PairConfig:
 
     def __post_init__(self) -> None:
         check_range("batch", self.batch, 1, 1024)
+        check_range("alike", self.alike, 0.0, 1e6)
         for name in ("limits", "far_limits"):
             for number, value in enumerate(getattr(self, name)):
                 check_range(f"{name}[{number}]", value, 0.0, 100.0 if number < 3 else 90.0)
@@ -178,7 +182,9 @@ class Pairs:
     def _drawn(self, index: int, number: int) -> Batch:
         subject, count = self.subjects[index], self.config.batch
         generator = generator_of(self.seed, 1, number)
-        chosen = _choose(subject.groups, count, generator)
+        near = round(self.config.alike * count)
+        groups = [_neighbours(g, subject.ct_T_images, near, generator) for g in subject.groups] if near else []
+        chosen = _choose(groups or subject.groups, count, generator)
         true = subject.ct_T_images[chosen]
         frames = [subject.frames[i] for i in chosen]
         start = self._starts(true, frames[0].frame.plane.centre_mm, generator)
@@ -258,6 +264,14 @@ def _every(geometry: ImageGeometry, step_mm: float) -> ImageGeometry:
     (a, b), (_, d) = plane.pixel_to_mm
     grid = ((a * columns, b * rows), (0.0, d * rows))
     return replace(geometry, plane=PlaneGrid(-(-plane.height // rows), -(-plane.width // columns), grid))
+
+
+def _neighbours(group: Sequence[int], poses: Tensor, count: int, generator: torch.Generator) -> list[int]:
+    """The `count` frames of a group whose directions differ least from that of one of them, drawn."""
+    turns = poses[list(group), :3, :3]
+    one = int(torch.randint(len(group), (), generator=generator))
+    angles = rotation.geodesic_angle(turns[one].expand(len(turns), 3, 3), turns)
+    return [group[i] for i in torch.argsort(angles, stable=True)[: max(1, count)].tolist()]
 
 
 def _choose(groups: Sequence[Sequence[int]], count: int, generator: torch.Generator) -> list[int]:

@@ -21,10 +21,13 @@ from ...errors import GeometryError, NoOverlapError, ShapeError
 from ...geometry import rotation, se3
 from ...networks.correspondence import Correspondence
 from ..covariance import world_covariance
+from ..evidence import in_ref_axes
+from ..spread import SpreadConfig, spread_twists
 from .view import Smoothed, ViewConfig, VolumeView, smoothed, view_frame, view_volume
 from .vote import Ballot, Vote, VoteConfig, look
 
 FRAME_STRIDE, VOLUME_STRIDE = 4, 2  # of descriptors, in steps of their grids
+LIKELY = 2.0  # standard deviations within which every place is as likely as another
 LEAST_BF16 = 24  # voxels along every axis
 
 
@@ -33,6 +36,8 @@ class CorrespondConfig:
     """How the network is asked.
 
     Args:
+        spread: poses all over where the start may be off, whose votes are counted beside those of triples; of it
+            `count` and the reach matter.
         reuse_deg: a view is taken for starts that are turned against it by no more. most_views: kept at once.
         pixels: the most confident of so many vote.
         prior_mm: standard deviation of a pixel's place about where the start puts it, where the start states none;
@@ -43,6 +48,9 @@ class CorrespondConfig:
 
     view: ViewConfig = field(default_factory=ViewConfig)
     vote: VoteConfig = field(default_factory=VoteConfig)
+    spread: SpreadConfig = field(
+        default_factory=lambda: SpreadConfig(600, reach_mm=(40.0, 40.0, 40.0), reach_deg=(30.0, 30.0, 30.0))
+    )
     reuse_deg: float = 20.0
     most_views: int = 24
     pixels: int = 160
@@ -111,7 +119,8 @@ class Correspond:
         tracked = _newest(problem)
         start = se3.inverse(estimate.world_T_ct) @ tracked.world_T_image
         ballot = self.ballot(problem.moving, tracked.frame, start, self._prior_mm(estimate, tracked))
-        return [self._estimate(vote, tracked, problem.moving) for vote in look(ballot, start, self.config.vote)]
+        drawn = self._drawn(estimate, tracked, start)
+        return [self._estimate(vote, tracked, problem.moving) for vote in look(ballot, start, self.config.vote, drawn)]
 
     def ballot(self, volume: Volume, frame: Frame, ct_T_image: Tensor, prior_mm: float) -> Ballot:
         """What the frame's pixels say, given that it lies about `ct_T_image` (4, 4), within `prior_mm`."""
@@ -119,13 +128,21 @@ class Correspond:
         encoded = self._view_for(ct_T_image[:3, :3])
         points, descriptors, weight = self._pixels(frame)
         predicted = se3.transform_points(ct_T_image, points)
-        far = torch.cdist(predicted.float(), encoded.places.float())
+        # all pixels are off together: within what is likely the start must not draw at each of them
+        beyond = (torch.cdist(predicted.float(), encoded.places.float()) - LIKELY * prior_mm).clamp_min(0.0)
         with torch.inference_mode():
-            logits = self.network.scale * descriptors @ encoded.descriptors - 0.5 * (far / prior_mm) ** 2
+            logits = self.network.scale * descriptors @ encoded.descriptors - 0.5 * (beyond / prior_mm) ** 2
             ratio = torch.softmax(logits, 1) * logits.shape[1]
         if not bool(torch.isfinite(ratio).all()):
             raise GeometryError("the network's likelihoods are not finite: its weights are damaged, take others")
         return Ballot(ratio.clone(), encoded.rows, points, weight, encoded.ct_T_index, encoded.places)
+
+    def _drawn(self, estimate: Estimate, tracked: TrackedFrame, start: Tensor) -> Tensor:
+        """Poses (N, 4, 4) all over where the start may be off, about the image's centre."""
+        to_centre = se3.translation(tracked.frame.plane.centre_mm)
+        covariance = in_ref_axes(estimate, tracked.world_T_image @ to_centre)
+        twists = spread_twists(self.config.spread, covariance)
+        return se3.right_at_centre(start, twists[:, :3], twists[:, 3:], tracked.frame.plane.centre_mm)
 
     def _source(self, volume: Volume) -> Smoothed:
         if self._volume is None or self._volume[0] is not volume:

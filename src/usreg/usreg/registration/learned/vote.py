@@ -7,6 +7,7 @@ from a pose the expectation of each pixel's place near to it gives a better one,
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,9 @@ from .. import rigid_fit
 from .vote_kernel import expect_near, score_poses
 
 SEED = 0
+WINDOW_SIGMAS = 1.7  # half width of a window
+APART_MM = 12.0  # descriptors that lie nearer see the same tissue: their errors are not independent
+LOOKED_AT = 12  # poses for each that is to differ from the others
 SIDE_MM = 15.0  # shortest side of a triple of pixels
 STRETCH = 0.25  # by which sides may differ between image and volume
 TRIES = 4  # triples drawn for each that is wanted
@@ -38,12 +42,12 @@ class VoteConfig:
         reach_mm, reach_deg: farthest from the start, on average over the pixels, and as an angle.
     """
 
-    triples: int = 1500
+    triples: int = 1000
     best: int = 3
-    climb: int = 12
-    fits: int = 6
-    keep: int = 3
-    windows_mm: tuple[float, float] = (12.0, 5.0)
+    climb: int = 24
+    fits: int = 5
+    keep: int = 8
+    windows_mm: tuple[float, float] = (14.0, 6.0)
     floor: float = 0.05
     same_mm: float = 5.0
     reach_mm: float = 90.0
@@ -114,14 +118,19 @@ def scores(ballot: Ballot, ct_T_images: Tensor, floor: float) -> Tensor:
     return torch.from_numpy(out)
 
 
-def expected(ballot: Ballot, ct_T_image: Tensor, window_mm: float) -> tuple[Tensor, Tensor]:
-    """Where pixels expect to lie within a window about a pose: (P, 3) mm in ct, and their mean likelihood ratio (P,)."""
+def expected(ballot: Ballot, ct_T_images: Tensor, window_mm: float) -> tuple[Tensor, Tensor]:
+    """Where pixels expect to lie within a window about poses (N, 4, 4).
+
+    Returns:
+        Places (N, P, 3), mm in ct, and the mean likelihood ratio in the window (N, P).
+    """
     sigma = window_mm / ballot.step_mm
-    matrix = (torch.linalg.inv(ballot.ct_T_index) @ ct_T_image)[:3].contiguous()
-    index, mass = np.empty((len(ballot.points), 3)), np.empty(len(ballot.points))
-    reach = max(1, round(2.0 * sigma))
+    matrices = (torch.linalg.inv(ballot.ct_T_index) @ ct_T_images)[:, :3].contiguous()
+    index = np.empty((len(ct_T_images), len(ballot.points), 3))
+    mass = np.empty(index.shape[:2])
+    reach = max(1, round(WINDOW_SIGMAS * sigma))
     expect_near(
-        ballot.ratio.numpy(), ballot.rows.numpy(), ballot.points.numpy(), matrix.numpy(), reach, sigma, index, mass
+        ballot.ratio.numpy(), ballot.rows.numpy(), ballot.points.numpy(), matrices.numpy(), reach, sigma, index, mass
     )
     return se3.transform_points(ballot.ct_T_index, torch.from_numpy(index)), torch.from_numpy(mass)
 
@@ -166,29 +175,33 @@ def look(ballot: Ballot, start: Tensor, config: VoteConfig, further: Tensor | No
     """
     drawn = triples(ballot, config)
     poses = torch.cat([start[None], whole_expectation(ballot)[None], drawn] + ([] if further is None else [further]))
-    poses = poses[_reachable(ballot, start, poses, config)]
-    poses = poses if len(poses) else start[None]
-    order = torch.argsort(scores(ballot, poses, config.floor), descending=True, stable=True)
-    chosen = _distinct(ballot, poses[order], config.climb, config.same_mm)
-    fitted = torch.stack([_fitted(ballot, pose, config) for pose in poses[order][chosen]])
-    fitted = fitted[_reachable(ballot, start, fitted, config)]
-    fitted = fitted if len(fitted) else start[None]
-    worth = scores(ballot, fitted, config.floor)
-    order = torch.argsort(worth, descending=True, stable=True)
-    rows = [int(order[i]) for i in _distinct(ballot, fitted[order], config.keep, config.same_mm)]
-    return [_vote(ballot, fitted[row], float(worth[row]), config) for row in rows]
+    chosen, _ = _best(ballot, start, poses, config, config.climb)
+    poses, worth = _best(ballot, start, fitted(ballot, chosen, config), config, config.keep)
+    return _votes(ballot, poses, worth, config)
 
 
-def _fitted(ballot: Ballot, pose: Tensor, config: VoteConfig) -> Tensor:
+def fitted(ballot: Ballot, poses: Tensor, config: VoteConfig) -> Tensor:
+    """Poses (N, 4, 4) after fits to what pixels expect near to them, in ever narrower windows."""
     first, last = config.windows_mm
     for number in range(config.fits):
         window = first * (last / first) ** (number / max(1, config.fits - 1))
-        places, mass = expected(ballot, pose, window)
+        places, mass = expected(ballot, poses, window)
         weight = _weight(ballot, mass)
-        if float((weight > 0).sum()) < 3:
-            break
-        pose = rigid_fit.rigid_fit(ballot.points, places, weight)
-    return pose
+        usable = (weight > 0).sum(-1) >= 3
+        found = rigid_fit.rigid_fit(ballot.points.expand_as(places)[usable], places[usable], weight[usable])
+        poses = poses.clone()
+        poses[usable] = found
+    return poses
+
+
+def _best(ballot: Ballot, start: Tensor, poses: Tensor, config: VoteConfig, count: int) -> tuple[Tensor, Tensor]:
+    """The best different poses within reach, with their scores; the start where none is."""
+    poses = poses[_reachable(ballot, start, poses, config)]
+    poses = poses if len(poses) else start[None]
+    worth = scores(ballot, poses, config.floor)
+    order = torch.argsort(worth, descending=True, stable=True)
+    rows = order[_distinct(ballot, poses[order], count, config.same_mm)]
+    return poses[rows], worth[rows]
 
 
 def _weight(ballot: Ballot, mass: Tensor) -> Tensor:
@@ -196,34 +209,39 @@ def _weight(ballot: Ballot, mass: Tensor) -> Tensor:
     return ballot.weight * mass / (1.0 + mass)
 
 
-def _vote(ballot: Ballot, pose: Tensor, score: float, config: VoteConfig) -> Vote:
-    places, mass = expected(ballot, pose, config.windows_mm[1])
-    weight = _weight(ballot, mass)
-    near = float((ballot.weight * (mass > 1.0)).sum() / ballot.weight.sum())
-    centred = weight.clamp_min(1e-9)
-    independent = min(1.0, (ballot.step_mm / 12.0) ** 2)  # descriptors of neighbours see the same tissue
-    covariance = rigid_fit.fit_covariance(ballot.points, places, centred, pose, independent)
-    return Vote(pose, score, near, covariance)
+def _votes(ballot: Ballot, poses: Tensor, worth: Tensor, config: VoteConfig) -> list[Vote]:
+    independent = min(1.0, (ballot.step_mm / APART_MM) ** 2)
+    places, mass = expected(ballot, poses, config.windows_mm[1])
+    found = []
+    for row, pose in enumerate(poses):
+        weight = _weight(ballot, mass[row]).clamp_min(1e-9)
+        near = float((ballot.weight * (mass[row] > 1.0)).sum() / ballot.weight.sum())
+        covariance = rigid_fit.fit_covariance(ballot.points, places[row], weight, pose, independent)
+        found.append(Vote(pose, float(worth[row]), near, covariance))
+    return found
 
 
 def _reachable(ballot: Ballot, start: Tensor, poses: Tensor, config: VoteConfig) -> Tensor:
-    moved = _apart(ballot, start, poses)
+    finite = torch.isfinite(poses).all(-1).all(-1)
+    moved = (_some(ballot, poses) - _some(ballot, start)).norm(dim=-1).mean(-1)
     angle = rotation.geodesic_angle(start[:3, :3].expand(len(poses), 3, 3), poses[:, :3, :3])
-    return (moved <= config.reach_mm) & (angle <= np.radians(config.reach_deg))
+    return finite & (moved <= config.reach_mm) & (angle <= math.radians(config.reach_deg))
 
 
-def _apart(ballot: Ballot, pose: Tensor, others: Tensor) -> Tensor:
-    """Mean distances (N,), mm, of the pixels between a pose and others (N, 4, 4)."""
-    some = ballot.points[:: max(1, len(ballot.points) // 16)]
-    return (se3.transform_points(others, some) - se3.transform_points(pose, some)).norm(dim=-1).mean(-1)
+def _some(ballot: Ballot, poses: Tensor) -> Tensor:
+    """Some sixteen pixels (..., 16, 3), mm in ct, at poses."""
+    return se3.transform_points(poses, ballot.points[:: max(1, len(ballot.points) // 16)])
 
 
 def _distinct(ballot: Ballot, poses: Tensor, count: int, same_mm: float) -> list[int]:
-    """Rows of the first poses of which each differs from those before."""
+    """Rows of the first poses of which each moves the pixels, on average, by more than `same_mm` from those before."""
+    at = _some(ballot, poses[: LOOKED_AT * count])
     chosen: list[int] = []
-    for row in range(len(poses)):
-        if not chosen or float(_apart(ballot, poses[row], poses[chosen]).min()) > same_mm:
+    free = torch.ones(len(at), dtype=torch.bool)
+    for row in range(len(at)):
+        if bool(free[row]):
             chosen.append(row)
+            free &= (at - at[row]).norm(dim=-1).mean(-1) > same_mm
         if len(chosen) == count:
             break
     return chosen

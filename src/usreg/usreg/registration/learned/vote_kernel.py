@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from ...compiled import njit
 
 
@@ -44,38 +46,60 @@ def score_poses(ratio, rows, points, weights, matrices, floor, out):
 
 
 @njit()
-def expect_near(ratio, rows, points, matrix, reach, sigma, places, mass):
-    """Where pixels most likely lie near to where a pose puts them.
+def expect_near(ratio, rows, points, matrices, reach, sigma, places, mass):
+    """Where pixels most likely lie near to where poses put them.
 
-    reach: voxels that are looked at on both sides along every axis. sigma: standard deviation, in voxels, of the
-    window. places: (P, 3) expected index x, y, z. mass: (P,) mean likelihood ratio in the window, 0 where nothing is
-    known.
+    matrices: (N, 3, 4). reach: voxels that are looked at on both sides along every axis.
+    sigma: standard deviation, in voxels, of the window. places: (N, P, 3) expected index x, y, z.
+    mass: (N, P) mean likelihood ratio in the window, 0 where nothing is known.
     """
+    size = 2 * reach + 1
+    wa, wb, wd = np.empty(size), np.empty(size), np.empty(size)
+    for n in range(matrices.shape[0]):
+        m = matrices[n]
+        for p in range(points.shape[0]):
+            x, y = points[p, 0], points[p, 1]
+            u = m[0, 0] * x + m[0, 1] * y + m[0, 3]
+            v = m[1, 0] * x + m[1, 1] * y + m[1, 3]
+            w = m[2, 0] * x + m[2, 1] * y + m[2, 3]
+            i = _window(u, reach, sigma, wa)
+            j = _window(v, reach, sigma, wb)
+            k = _window(w, reach, sigma, wd)
+            _expect(ratio[p], rows, i, j, k, wa, wb, wd, places[n, p], mass[n], p)
+            if mass[n, p] == 0.0:
+                places[n, p, 0], places[n, p, 1], places[n, p, 2] = u, v, w
+
+
+@njit()
+def _window(centre, reach, sigma, out):
+    """Fill weights about a place along one axis; returns the index of the first."""
+    first = int(math.floor(centre + 0.5)) - reach
+    for a in range(out.shape[0]):
+        out[a] = math.exp(-0.5 * ((first + a - centre) / sigma) ** 2)
+    return first
+
+
+@njit()
+def _expect(ratio, rows, i, j, k, wa, wb, wd, place, mass, p):
     depth, height, width = rows.shape
-    for p in range(points.shape[0]):
-        x, y = points[p, 0], points[p, 1]
-        u = matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 3]
-        v = matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 3]
-        w = matrix[2, 0] * x + matrix[2, 1] * y + matrix[2, 3]
-        i, j, k = int(math.floor(u + 0.5)), int(math.floor(v + 0.5)), int(math.floor(w + 0.5))
-        total, window, su, sv, sw = 0.0, 0.0, 0.0, 0.0, 0.0
-        for d in range(max(0, k - reach), min(depth, k + reach + 1)):
-            for b in range(max(0, j - reach), min(height, j + reach + 1)):
-                for a in range(max(0, i - reach), min(width, i + reach + 1)):
-                    row = rows[d, b, a]
-                    if row < 0:
-                        continue
-                    far = (a - u) ** 2 + (b - v) ** 2 + (d - w) ** 2
-                    near = math.exp(-0.5 * far / (sigma * sigma))
-                    value = near * ratio[p, row]
-                    window += near
-                    total += value
-                    su += value * a
-                    sv += value * b
-                    sw += value * d
-        if total > 1e-12:
-            places[p, 0], places[p, 1], places[p, 2] = su / total, sv / total, sw / total
-            mass[p] = total / window
-        else:
-            places[p, 0], places[p, 1], places[p, 2] = u, v, w
-            mass[p] = 0.0
+    size = wa.shape[0]
+    total, window, su, sv, sw = 0.0, 0.0, 0.0, 0.0, 0.0
+    for c in range(max(0, -k), min(size, depth - k)):
+        for b in range(max(0, -j), min(size, height - j)):
+            near = wd[c] * wb[b]
+            for a in range(max(0, -i), min(size, width - i)):
+                row = rows[k + c, j + b, i + a]
+                if row < 0:
+                    continue
+                weight = near * wa[a]
+                value = weight * ratio[row]
+                window += weight
+                total += value
+                su += value * (i + a)
+                sv += value * (j + b)
+                sw += value * (k + c)
+    if total > 1e-12:
+        place[0], place[1], place[2] = su / total, sv / total, sw / total
+        mass[p] = total / window
+    else:
+        mass[p] = 0.0
