@@ -332,5 +332,6 @@ def test_a_kind_chooses_what_nobody_else_does(monkeypatch: pytest.MonkeyPatch) -
     assert spec_of("volunteer", "registration", bag="phantom").parameters["system"] == "intensity"
     assert spec_of("replay", "registration", bag="volunteer").parameters["system"] == "intensity"
     assert "overlay.mode" not in spec_of("phantom", "fusion").parameters
-    paper = spec_of("volunteer", "registration", mode="paper").parameters
-    assert paper["mode"] == "paper" and "mode" not in own
+    paper = spec_of("volunteer", "registration", mode="paper", weights="mine.safetensors").parameters
+    assert paper["mode"] == "paper" and not {"mode", "weights"} & own.keys()
+    assert Path(paper["weights"]).is_absolute() and Path(paper["weights"]).name == "mine.safetensors"

@@ -33,6 +33,9 @@ Similarity = Annotated[
     str, typer.Option(help="auto (by the volume's modality), ncc, lncc, lc2, mind, ssc, mi, nmi, gc or ngf.")
 ]
 Mode = Annotated[str, typer.Option(help="Of the system deep_s2v: usreg (default), paper or fvr.")]
+WeightsFile = Annotated[
+    Path | None, typer.Option("--weights", help="Of the system deep_s2v: a file of `usreg train`; default: shipped.")
+]
 Optimizer = Annotated[str, typer.Option(help="auto (by the similarity), lm, adam, lbfgs, bobyqa or cmaes.")]
 CalibrationFile = Annotated[Path, typer.Option(help="Calibration: YAML or PLUS device-set XML.")]
 
@@ -95,6 +98,7 @@ def register(
     frames: Frames = ":",
     system: Annotated[str, typer.Option(help="intensity, deep_s2v or itk.")] = "intensity",
     mode: Mode = "",
+    weights: WeightsFile = None,
     similarity: Similarity = "",
     optimizer: Optimizer = "",
     modality: Annotated[str, typer.Option(help="Of the volume, where its file does not say: CT, MR or US.")] = "",
@@ -117,7 +121,8 @@ def register(
     from .systems import build_registrar
 
     limits = _six_numbers(perturb)
-    make = partial(build_registrar, system, similarity, optimizer, sweep, keyframes, global_start, mode=mode)
+    networks = {"mode": mode, "weights": str(weights or "")}
+    make = partial(build_registrar, system, similarity, optimizer, sweep, keyframes, global_start, **networks)
     make(modality)  # names are checked before files are read
     tracked, _ = _load_frames(sequence, calibration, frames)
     reference = read_volume(volume, modality)
@@ -136,6 +141,7 @@ def replay(
     report: Annotated[Path, typer.Option(help="Folder for the report.")],
     system: Annotated[str, typer.Option(help="intensity, deep_s2v or itk; default: the session's own.")] = "",
     mode: Mode = "",
+    weights: WeightsFile = None,
     similarity: Similarity = "",
     optimizer: Optimizer = "",
     register_to: Annotated[str, typer.Option(help="A further volume of the session, for example ct.")] = "",
@@ -145,7 +151,7 @@ def replay(
     from ..replay import ReplayConfig, replay_session
 
     _make_folder(report)
-    config = ReplayConfig(system, register_to, similarity, optimizer, mode)
+    config = ReplayConfig(system, register_to, similarity, optimizer, mode, str(weights or ""))
     with progress_bar("replaying") as progress:
         summary = replay_session(bag, report, progress=progress, config=config)
     show(summary, as_json, title=bag.name)

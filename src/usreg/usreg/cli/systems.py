@@ -16,8 +16,9 @@ def build_registrar(
     global_start: bool,
     modality: str,
     mode: str = "",
+    weights: str = "",
 ) -> Any:
-    """A registrar of single frames or of sweeps; `mode` is that of the system deep_s2v.
+    """A registrar of single frames or of sweeps; `mode` and `weights` are those of the system deep_s2v.
 
     Raises:
         ConfigError: a name that does not exist; the message lists those that do.
@@ -25,7 +26,7 @@ def build_registrar(
     from ..registration.sweep import Sweep, SweepConfig
     from ..systems import build
 
-    options = {"similarity": similarity, "optimizer": optimizer, "mode": mode}
+    options = {"similarity": similarity, "optimizer": optimizer, "mode": mode, "weights": weights}
     registrar = build(system, {key: value for key, value in options.items() if value}, modality)
     if sweep == 1 and not global_start:
         return registrar

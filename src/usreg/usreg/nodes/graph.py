@@ -109,8 +109,9 @@ def nodes(kind: str, options: Options) -> list[NodeSpec]:
         parameters, remappings = _live(options)
     else:
         parameters, remappings = _recorded(session_name(kind, options), options)
-    short = {"similarity": options.similarity, "optimizer": options.optimizer, "mode": options.mode}
-    parameters["registration"] |= short
+    short = {key: getattr(options, key) for key in ("similarity", "optimizer", "mode")}
+    weights = options.weights and str(Path(options.weights).absolute())
+    parameters["registration"] |= {**short, "weights": weights}
     parameters["fusion"] |= {"overlay.mode": options.overlay}
     names = [*ALWAYS, *(["player"] if kind != "live" else []), *(["recorder"] if options.record else [])]
     if options.record:

@@ -25,6 +25,7 @@ class Options:
         record: bag to record into; empty: none.
         system: registration system: intensity, deep_s2v or itk; empty: the session's, else intensity.
         mode: of the system deep_s2v: usreg, paper or fvr; empty: usreg.
+        weights: of the system deep_s2v: a file that `usreg train` wrote; empty: those that ship.
         overlay: picture of fusion: alpha, checkerboard, contours or vessels; empty: as the parameters say.
         similarity: auto, ncc, lncc, lc2, mind, ssc, mi, nmi, gc or ngf; empty: the session's, else auto.
         optimizer: auto, lm, adam, lbfgs, bobyqa or cmaes; empty: the session's, else auto.
@@ -56,6 +57,7 @@ class Options:
     record: str = ""
     system: str = ""
     mode: str = ""
+    weights: str = ""
     overlay: str = ""
     similarity: str = ""
     optimizer: str = ""

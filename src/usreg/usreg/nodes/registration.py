@@ -45,8 +45,8 @@ class RegistrationNodeConfig:
     Args:
         system: name of a registration system. options: YAML mapping of its configuration, for example
             "{min_overlap: 0.5}".
-        similarity, optimizer, mode: put into the options; empty: as these say, else by the volume's modality, and mode
-            usreg of the system deep_s2v.
+        similarity, optimizer: put into the options; empty: as these say, else by the volume's modality.
+        mode, weights: put into the options of the system deep_s2v; empty: usreg, and those that ship.
         smoother: filter or none, as in pose_smoothing.
         niceness: of the thread that registers, so that display and tracking go first.
     """
@@ -56,6 +56,7 @@ class RegistrationNodeConfig:
     similarity: str = ""
     optimizer: str = ""
     mode: str = ""
+    weights: str = ""
     smoother: Literal["filter", "none"] = "filter"
     niceness: int = 5
 
@@ -63,7 +64,7 @@ class RegistrationNodeConfig:
         check_range("niceness", self.niceness, 0, 19)
 
     def mapping(self) -> dict[str, Any]:
-        """The options, with similarity, optimizer and mode.
+        """The options, with those that have parameters of their own.
 
         Raises:
             ConfigError: not a YAML mapping.
@@ -74,7 +75,7 @@ class RegistrationNodeConfig:
             raise ConfigError(f"'options' is no YAML: {error}") from error
         if not isinstance(found, dict):
             raise ConfigError(f"'options' must be a YAML mapping, for example '{{}}', it is {self.options!r}")
-        short = {"similarity": self.similarity, "optimizer": self.optimizer, "mode": self.mode}
+        short = {key: getattr(self, key) for key in ("similarity", "optimizer", "mode", "weights")}
         return found | {key: value for key, value in short.items() if value}
 
 

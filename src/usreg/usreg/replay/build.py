@@ -41,8 +41,8 @@ class ReplayConfig:
     Args:
         system: registration system; "": the session's own, with the session's options.
         register_to: one of the session's further volumes by name, for `replay_session`; "": its own.
-        similarity, optimizer, mode: put into the options; "": as these say, else by the volume's modality, and mode
-            usreg of the system deep_s2v.
+        similarity, optimizer: put into the options; "": as these say, else by the volume's modality.
+        mode, weights: put into the options of the system deep_s2v; "": usreg, and those that ship.
         smoothing: false hands every accepted estimate through.
         snapshots: fused pictures in the report.
     """
@@ -52,6 +52,7 @@ class ReplayConfig:
     similarity: str = ""
     optimizer: str = ""
     mode: str = ""
+    weights: str = ""
     smoothing: bool = True
     snapshots: int = 6
     filter: FilterConfig = field(default_factory=FilterConfig)
@@ -100,7 +101,7 @@ def session_registrar(session: Session, config: ReplayConfig, modality: str) -> 
     """
     system = config.system or session.config.system
     options = options_for(system, session.config.system, session.config.options)
-    short = {"similarity": config.similarity, "optimizer": config.optimizer, "mode": config.mode}
+    short = {key: getattr(config, key) for key in ("similarity", "optimizer", "mode", "weights")}
     return build_system(system, options | {key: value for key, value in short.items() if value}, modality)
 
 
