@@ -96,7 +96,7 @@ def test_table_1_is_a_function_of_rows() -> None:
     assert line.shift_mm == pytest.approx((3.9, 0.0, 5.2)) and line.turn_deg == pytest.approx((0.0, 3.25, 0.0))
     assert line.distance_mm == pytest.approx((6.5, np.std([1, 2, 3, 20], ddof=1)))
     assert line.angle_deg[0] == pytest.approx(3.25)
-    assert line.worst_mm == pytest.approx(20.0) and line.worst_deg == pytest.approx(10.0)
+    assert line.worst_mm == pytest.approx(20.0) and line.worst_pair == "a/3" and line.worst_deg == pytest.approx(10.0)
     assert line.below_3mm == 0.5 and line.tre_below_3mm == 0.5 and line.refused == 0.25 and line.nothing == 0.0
     assert line.accepted_mm == pytest.approx(2.0) and line.initial_mm == 10.0 and line.initial_deg == 5.0
     assert line.median_s == pytest.approx(0.25)

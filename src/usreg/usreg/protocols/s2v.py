@@ -91,7 +91,9 @@ def evaluate_s2v(config: S2vConfig, out: Path, say: Say, bar: Bar) -> dict[str, 
     results = []
     kept: dict[str, list[Clip]] = {}
     for study in config.studies:
-        clips = kept.setdefault(study.on, _clips(study.on, config))
+        if study.on not in kept:
+            kept[study.on] = _clips(study.on, config)
+        clips = kept[study.on]
         if not clips:
             say(f"{study.title}: nothing to run it on, left out")
             continue

@@ -26,7 +26,7 @@ class ErrorLine:
         successful: pairs with a distance below 10 mm.
         p_distance, p_angle: of Dunnett's test; NaN for the control and where no significance may be claimed.
         undertrained: its weights' validation error was still falling when the training ended.
-        tre_mm, worst_mm, worst_deg: mean TRE; largest distance and angle.
+        tre_mm, worst_mm, worst_deg: mean TRE; largest distance and angle. worst_pair: case/frame of that distance.
         below_3mm, tre_below_3mm: share of pairs whose distance, whose TRE is below 3 mm.
         initial_mm, initial_deg: mean errors of the starts.
         refused: share not accepted by the gate. nothing: share without any result. accepted_mm: mean distance of the
@@ -54,6 +54,7 @@ class ErrorLine:
     nothing: float = math.nan
     accepted_mm: float = math.nan
     median_s: float = math.nan
+    worst_pair: str = ""
 
 
 def error_lines(rows: Rows, control: str, undertrained: Collection[str] = ()) -> list[ErrorLine]:
@@ -81,6 +82,7 @@ def error_line(
     distance = np.array([r.final.distance_mm for r in rows])
     angle = np.array([r.final.angle_deg for r in rows])
     accepted = [r.final.distance_mm for r in rows if r.accepted]
+    worst = rows[int(distance.argmax())]
     return ErrorLine(
         method,
         len(rows),
@@ -103,6 +105,7 @@ def error_line(
         nothing=_mean([float(not r.found) for r in rows]),
         accepted_mm=_mean(accepted),
         median_s=_median([r.seconds for r in rows]),
+        worst_pair=f"{worst.case}/{worst.frame}",
     )
 
 
