@@ -20,10 +20,11 @@ from usreg.registration.learned.crop import crop_frame, crop_volume
 from usreg.registration.learned.load import load_regressor
 from usreg.registration.learned.weights import load_weights
 from usreg.simulation.subject_files import write_subject
-from usreg.training.deep_s2v import MODES, Run, TrainingConfig, load_config, train
+from usreg.training.deep_s2v import MODES, load_config, train
 from usreg.training.pairs import Pairs
 from usreg.training.recipe import mean_figures, pose_figures
 from usreg.training.regression import Eyes
+from usreg.training.run import Run, TrainingConfig
 
 NETWORKS = {
     "paper": {"widths": [8, 8], "pools": [[2, 2, 2]], "fused": [2, 2, 2], "decoder": [8], "decoder_pools": [[1, 2, 2]]},
@@ -197,7 +198,7 @@ def test_a_split_is_by_subject(run: Run) -> None:
     with pytest.raises(ConfigError, match="no bodies"):
         replace(run, bodies=())
     with pytest.raises(ConfigError, match="no mode"):
-        replace(run, mode="other")
+        train(replace(run, mode="other"))
 
 
 def test_missing_subject(run: Run) -> None:

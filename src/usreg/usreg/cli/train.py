@@ -45,8 +45,9 @@ def train_deep_s2v_command(
     import torch
 
     from ..simulation.subject_files import write_subjects
-    from ..training.deep_s2v import Run, load_config, missing_subjects, train
+    from ..training.deep_s2v import load_config, missing_subjects, train
     from ..training.distributed import processes
+    from ..training.run import Run
 
     if threads:
         torch.set_num_threads(threads)
