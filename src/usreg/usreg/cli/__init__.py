@@ -121,8 +121,8 @@ def register(
     from .systems import build_registrar
 
     limits = _six_numbers(perturb)
-    networks = {"mode": mode, "weights": str(weights or "")}
-    make = partial(build_registrar, system, similarity, optimizer, sweep, keyframes, global_start, **networks)
+    given = (system, similarity, optimizer, sweep, keyframes, global_start)
+    make = partial(build_registrar, *given, mode=mode, weights=str(weights or ""))
     make(modality)  # names are checked before files are read
     tracked, _ = _load_frames(sequence, calibration, frames)
     reference = read_volume(volume, modality)
