@@ -82,7 +82,7 @@ def test_a_run_gives_weights_that_registration_reads(run: Run, mode: str) -> Non
 def test_weights_reach_the_figures_in_their_header(run: Run, subject) -> None:
     train(run)
     weights = load_weights(run.out / "weights.safetensors")
-    recipe = MODES["paper"](weights.network, run.config.options)
+    recipe = MODES["paper"](weights.network, run.config.options, 0)
     weights.into(recipe.network)
     recipe.network.eval()
     pairs = Pairs([subject(2)], replace(run.config.pairs, augment=None), 1_000_000)
@@ -108,6 +108,10 @@ def test_same_seed_same_weights(run: Run, tmp_path: Path) -> None:
     train(replace(run, out=tmp_path / "other"))
     a, b = (load_weights(p / "weights.safetensors").tensors for p in (run.out, tmp_path / "other"))
     assert all(torch.equal(a[n], b[n]) for n in a)
+    other = replace(run.config, trainer=replace(run.config.trainer, seed=1))
+    train(replace(run, out=tmp_path / "third", config=other))
+    c = load_weights(tmp_path / "third" / "weights.safetensors").tensors
+    assert not any(torch.equal(a[n], c[n]) for n in a if n.endswith("conv.weight"))
 
 
 def test_modes_meet_the_same_pairs() -> None:
@@ -135,7 +139,7 @@ def test_full_networks_are_as_published() -> None:
 @pytest.mark.parametrize("mode", list(MODES))
 def test_shipped_small_networks_are_below_five_million_parameters(mode: str) -> None:
     config = load_config(mode)
-    assert MODES[mode](config.network, config.options).parameters < 5_000_000
+    assert MODES[mode](config.network, config.options, 0).parameters < 5_000_000
 
 
 def test_the_network_is_fed_as_in_registration(subject) -> None:
@@ -144,7 +148,7 @@ def test_the_network_is_fed_as_in_registration(subject) -> None:
     config = settings().pairs
     pairs = Pairs([source], replace(config, augment=None, batch=4, frame_mm=1.0, volume_mm=1.0))
     batch = pairs.batch(3)
-    recipe = MODES["paper"](NETWORKS["paper"], {"crop": CROP})
+    recipe = MODES["paper"](NETWORKS["paper"], {"crop": CROP}, 0)
     eyes = Eyes(recipe.objective.steps[0].losses.crop)  # type: ignore[attr-defined]
     values, images, masks = eyes(batch)
     numbers = [f.frame.index for f in batch.frames]

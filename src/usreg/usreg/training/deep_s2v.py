@@ -26,32 +26,32 @@ VALIDATION_SEED = 1_000_000  # pairs of the validation are other draws than thos
 Progress = Callable[[int, int], None]
 
 
-def paper(network: Mapping[str, Any], options: Mapping[str, Any]) -> Recipe:
+def paper(network: Mapping[str, Any], options: Mapping[str, Any], seed: int = 0) -> Recipe:
     """DeepRS2V as published."""
     from ..networks.dot_fusion_regressor import DotFusionConfig, DotFusionRegressor
     from .regression import crop_and_loss, recipe
 
-    config = from_mapping(DotFusionConfig, network, "network")
+    config = from_mapping(DotFusionConfig, {"seed": seed, **network}, "network")
     return recipe(DotFusionRegressor(config), config, *crop_and_loss(options))
 
 
-def fvr(network: Mapping[str, Any], options: Mapping[str, Any]) -> Recipe:
+def fvr(network: Mapping[str, Any], options: Mapping[str, Any], seed: int = 0) -> Recipe:
     """FVR-Net."""
     from ..networks.frame_volume_regressor import FrameVolumeConfig, FrameVolumeRegressor
     from .regression import crop_and_loss, recipe
 
-    config = from_mapping(FrameVolumeConfig, network, "network")
+    config = from_mapping(FrameVolumeConfig, {"seed": seed, **network}, "network")
     return recipe(FrameVolumeRegressor(config), config, *crop_and_loss(options))
 
 
-def usreg(network: Mapping[str, Any], options: Mapping[str, Any]) -> Recipe:
-    """Correspondences: what is better here."""
+def usreg(network: Mapping[str, Any], options: Mapping[str, Any], seed: int = 0) -> Recipe:
+    """Correspondences: what is better here. Its first weights are torch's own, drawn under the run's seed."""
     from .correspond import recipe
 
     return recipe(network, options)
 
 
-MODES: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Recipe]] = {
+MODES: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any], int], Recipe]] = {
     "paper": paper,
     "usreg": usreg,
     "fvr": fvr,
@@ -112,7 +112,7 @@ def train(
     if processes.first:
         open_folder(run)
     with seeded(config.trainer.seed, 0):
-        recipe = MODES[run.mode](config.network, config.options)
+        recipe = MODES[run.mode](config.network, config.options, config.trainer.seed)
     device = None if processes.device.type == "cpu" else processes.device
     pairs = Pairs(Stored(run.bodies, run.data), config.pairs, config.trainer.seed, reading, device)
     figures = _validation(run, recipe, device)
