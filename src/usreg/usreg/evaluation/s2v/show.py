@@ -70,13 +70,14 @@ def _error_notes(lines: Sequence[ErrorLine], control: str, labels: Labels) -> tu
 
 def beside_table(lines: Sequence[ErrorLine], labels: Labels) -> Table:
     """What Table 1 does not tell: worst case, failures, the gate, the target registration error, time."""
-    head = ("method", "pairs", "initial mm", "initial deg", "TRE mm", "worst mm", "at", "worst deg", "< 3 mm", "TRE < 3 mm",
-            "refused", "accepted mm", "no result", "median time")  # fmt: skip
+    head = ("method", "pairs", "initial mm", "initial deg", "TRE mm", "worst mm", "at", "worst deg", "< 3 mm",
+            "TRE < 3 mm", "refused", "accepted mm", "no result", "median time")  # fmt: skip
     cells = tuple(
         (
             labels.get(x.method, x.method), str(x.count), number(x.initial_mm), number(x.initial_deg), number(x.tre_mm),
-            number(x.worst_mm), x.worst_pair, number(x.worst_deg), percent(x.below_3mm), percent(x.tre_below_3mm), percent(x.refused),
-            number(x.accepted_mm), percent(x.nothing), seconds(x.median_s),
+            number(x.worst_mm), x.worst_pair, number(x.worst_deg), percent(x.below_3mm),
+            percent(x.tre_below_3mm), percent(x.refused), number(x.accepted_mm), percent(x.nothing),
+            seconds(x.median_s),
         )
         for x in lines
     )  # fmt: skip
