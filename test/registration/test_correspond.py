@@ -121,19 +121,29 @@ def test_a_frame_s_grid_lies_where_its_pixels_lie() -> None:
 
 
 def test_views_are_kept_and_forgotten(volume: Volume, network: Correspondence) -> None:
-    stage = Correspond(network, CorrespondConfig(most_views=2, reuse_deg=20.0))
+    stage = Correspond(network, CorrespondConfig(most_views=2, view_deg=20.0))
     stage.prepare(volume)
 
     def about_z(degrees: float) -> torch.Tensor:
-        return rotation.exp(torch.tensor([0.0, 0.0, math.radians(degrees)], dtype=torch.float64)) @ TURN
+        return TURN @ rotation.exp(torch.tensor([0.0, 0.0, math.radians(degrees)], dtype=torch.float64))
 
     first = stage._view_for(about_z(0.0))
-    assert stage._view_for(about_z(19.0)) is first
-    second = stage._view_for(about_z(50.0))
-    assert second is not first and stage._view_for(about_z(3.0)) is first
+    assert stage._view_for(about_z(9.0)) is first
+    second = stage._view_for(about_z(41.0))
+    assert second is not first and stage._view_for(about_z(-3.0)) is first
     third = stage._view_for(about_z(120.0))  # the second was used longest ago
     assert stage._view_for(about_z(0.0)) is first and stage._view_for(about_z(120.0)) is third
-    assert stage._view_for(about_z(50.0)) is not second
+    assert stage._view_for(about_z(41.0)) is not second
+    torch.testing.assert_close(second.ct_R_view, about_z(40.0))
+
+
+def test_a_view_follows_from_the_frame_alone(problem: Problem, network: Correspondence) -> None:
+    """A second pass over a session finds views in the cache, and gives the same bits."""
+    stage = Correspond(network)
+    first = stage(problem, problem.start)
+    for degrees in (30.0, 60.0):
+        stage._view_for(rotation.exp(torch.tensor([0.0, math.radians(degrees), 0.0], dtype=torch.float64)))
+    assert torch.equal(stage(problem, problem.start).world_T_ct, first.world_T_ct)
 
 
 def test_where_the_room_stands_does_not_matter(problem: Problem, network: Correspondence) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -34,7 +35,9 @@ from .scene import Scene, build_scene
 from .search import distinct, promising
 from .spread import SpreadConfig
 
+Favour = Callable[[Tensor], Tensor]
 ACROSS = ("CT", "MR")  # modalities whose brightness says nothing of that of ultrasound
+FULL_OVERLAP = 0.4  # a pose that shows less than the rest of 1 in the volume counts less: few samples fit by chance
 MOST_CONTRAST = 100.0  # of a perfect score
 SEVERAL = 5  # frames from which on a sweep is one
 RIVAL_MM = 5.0  # an optimum that moves some point of the image by more than this is another one
@@ -226,10 +229,13 @@ class Refine:
         optima = first + near + (self._climb(scene, poses, 1) if len(poses) else [])
         return self._best(problem, scene, optima)
 
-    def best_of(self, problem: Problem, world_T_cts: Tensor) -> Estimate:
+    def best_of(self, problem: Problem, world_T_cts: Tensor, favour: Favour | None = None) -> Estimate:
         """The best of what the climbs from several poses (N, 4, 4) reach, judged beside the best other one.
 
         All climb the coarsest level; the first, and of the others the best different ones, go through all levels.
+
+        Args:
+            favour: what else speaks for poses world_T_ct (N, 4, 4), added to their scores (N,) when they are compared.
 
         Raises:
             NoOverlapError: at every one of them too little of the sector lies inside known voxels.
@@ -241,11 +247,25 @@ class Refine:
         if not len(kept):
             return self._best(problem, scene, [])
         poses, normal, _ = self._maximise(scene, 0, kept)
-        finish = distinct(scene, poses, scene.worth(normal.score, poses), self._spread(scene).finish)
+        worth = scene.worth(normal.score, poses) + _favoured(favour, scene, poses)
+        finish = distinct(scene, poses, worth, self._spread(scene).finish)
         rows = [0] * bool(torch.equal(kept[0], starts[0])) + finish
-        return self._best(problem, scene, self._climb(scene, poses[list(dict.fromkeys(rows))], 1))
+        return self._best(problem, scene, self._climb(scene, poses[list(dict.fromkeys(rows))], 1), favour)
 
-    def _best(self, problem: Problem, scene: Scene, optima: list[_Optimum]) -> Estimate:
+    def coarse(self, problem: Problem, world_T_cts: Tensor, count: int, apart_mm: float) -> Tensor:
+        """The best `count` different of what the coarsest level makes of poses (N, 4, 4), best first; K may be 0."""
+        scene = self._scene(problem)
+        starts = se3.inverse(world_T_cts) @ scene.world_T_ref
+        starts = starts[scene.measure(0, starts, full=False).overlap >= self.config.min_overlap]
+        if not len(starts):
+            return world_T_cts[:0]
+        poses, normal, _ = self._maximise(scene, 0, starts)
+        worth = normal.score * (normal.overlap + FULL_OVERLAP).clamp(max=1.0)
+        return scene.world_T_ref @ se3.inverse(poses[distinct(scene, poses, worth, count, apart_mm)])
+
+    def _best(
+        self, problem: Problem, scene: Scene, optima: list[_Optimum], favour: Favour | None = None
+    ) -> Estimate:  # fmt: skip
         """The best of several optima on a common mask."""
         if not optima:
             raise NoOverlapError(
@@ -253,7 +273,7 @@ class Refine:
                 "it: check the start, the calibration and the volume"
             )
         stack = torch.stack([o.ct_T_ref for o in optima])
-        best = int(scene.compare(len(scene.volumes) - 1, stack).argmax())
+        best = int((scene.compare(len(scene.volumes) - 1, stack) + _favoured(favour, scene, stack)).argmax())
         apart = scene.apart_mm(stack[best], stack)
         rival = max((o.score for o, d in zip(optima, apart.tolist(), strict=True) if d > RIVAL_MM), default=-1.0)
         return self._judge(problem, scene, optima[best], rival)
@@ -279,6 +299,11 @@ class Refine:
             Rigid(world_T_ct), covariance, pivot, optimum.score, optimum.overlap, not reason, reason,
             probability=sure, evidence=evidence,
         )  # fmt: skip
+
+
+def _favoured(favour: Favour | None, scene: Scene, ct_T_refs: Tensor) -> Tensor:
+    """What else speaks for poses, (N,)."""
+    return torch.zeros(len(ct_T_refs)) if favour is None else favour(scene.world_T_ref @ se3.inverse(ct_T_refs))
 
 
 @functools.lru_cache(maxsize=1)

@@ -20,7 +20,7 @@ from ..errors import ConfigError
 from ..registration.agreement import Stage
 from ..registration.correction import Correction, CorrectionConfig
 from ..registration.learned.correspond import Correspond, CorrespondConfig
-from ..registration.learned.hypothesised import Hypothesised
+from ..registration.learned.hypothesised import Hypothesised, HypothesisedConfig
 from ..registration.learned.load import load_correspondence, load_regressor
 from ..registration.learned.regress import Regress, RegressConfig
 from ..registration.refine import Refine, RefineConfig
@@ -44,7 +44,8 @@ class DeepS2vConfig:
             `usreg` a frame begins where its problem says: live that is the filter's `world_T_ct`.
         refine: keys of `RefineConfig`: the refinement of mode `usreg`, and the gate of all modes. None: the network
             alone.
-        descent: keys of `CorrectionConfig`. look: keys of `CorrespondConfig`, for mode `usreg`.
+        descent: keys of `CorrectionConfig`. look: keys of `CorrespondConfig`, hypotheses: keys of `HypothesisedConfig`,
+            both for mode `usreg`.
     """
 
     mode: Literal["usreg", "paper", "fvr"] = "usreg"
@@ -54,6 +55,7 @@ class DeepS2vConfig:
     refine: dict[str, Any] | None = field(default_factory=dict)
     descent: dict[str, Any] = field(default_factory=dict)
     look: dict[str, Any] = field(default_factory=dict)
+    hypotheses: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.correction and self.mode == "usreg":
@@ -109,4 +111,7 @@ def _usreg(config: DeepS2vConfig, refine: RefineConfig) -> list[Stage]:
     network, view = load_correspondence(config.path, config.mode)
     look = from_mapping(CorrespondConfig, {"channel": refine.channel, **config.look}, f"{NAME}.look")
     correspond = Correspond(network, replace(look, view=view))
-    return [correspond if config.refine is None else Hypothesised(correspond, Refine(refine))]
+    if config.refine is None:
+        return [correspond]
+    hypotheses = from_mapping(HypothesisedConfig, config.hypotheses, f"{NAME}.hypotheses")
+    return [Hypothesised(correspond, Refine(refine), hypotheses)]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A frame's place in a volume by descriptors: each pixel votes, a rigid fit in closed form decides.
 
-The volume is encoded once for each view: along the axes of the frame's start, so that what the network compares is
-turned little. Views are kept, and a start that is turned by less than `reuse_deg` against one takes it as it is.
+The volume is encoded once for each view: along axes near to those of the frame's start, so that what the network
+compares is turned little. Views are kept.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..covariance import world_covariance
 from ..evidence import in_ref_axes
 from ..spread import SpreadConfig, spread_twists
 from .view import Smoothed, ViewConfig, VolumeView, smoothed, view_frame, view_volume
-from .vote import Ballot, Vote, VoteConfig, look
+from .vote import Ballot, Vote, VoteConfig, look, scores
 
 FRAME_STRIDE, VOLUME_STRIDE = 4, 2  # of descriptors, in steps of their grids
 LIKELY = 2.0  # standard deviations within which every place is as likely as another
@@ -38,7 +38,7 @@ class CorrespondConfig:
     Args:
         spread: poses all over where the start may be off, whose votes are counted beside those of triples; of it
             `count` and the reach matter.
-        reuse_deg: a view is taken for starts that are turned against it by no more. most_views: kept at once.
+        view_deg: step, along each axis of the rotation vector, of the grid of views. most_views: kept at once.
         pixels: the most confident of so many vote.
         prior_mm: standard deviation of a pixel's place about where the start puts it, where the start states none;
             least_prior_mm: never less.
@@ -49,10 +49,10 @@ class CorrespondConfig:
     view: ViewConfig = field(default_factory=ViewConfig)
     vote: VoteConfig = field(default_factory=VoteConfig)
     spread: SpreadConfig = field(
-        default_factory=lambda: SpreadConfig(600, reach_mm=(40.0, 40.0, 40.0), reach_deg=(30.0, 30.0, 30.0))
+        default_factory=lambda: SpreadConfig(300, reach_mm=(40.0, 40.0, 40.0), reach_deg=(30.0, 30.0, 30.0))
     )
-    reuse_deg: float = 20.0
-    most_views: int = 24
+    view_deg: float = 16.0
+    most_views: int = 64
     pixels: int = 160
     prior_mm: float = 40.0
     least_prior_mm: float = 10.0
@@ -61,7 +61,7 @@ class CorrespondConfig:
     bf16: bool = True
 
     def __post_init__(self) -> None:
-        check_range("reuse_deg", self.reuse_deg, 0.0, 180.0)
+        check_range("view_deg", self.view_deg, 1.0, 180.0)
         check_range("most_views", self.most_views, 1, 1000)
         check_range("pixels", self.pixels, 3, 100_000)
         check_range("prior_mm", self.prior_mm, 1.0, 1e4)
@@ -91,14 +91,13 @@ class Correspond:
     def __init__(self, network: Correspondence, config: CorrespondConfig | None = None) -> None:
         self.network, self.config = network.eval(), config or CorrespondConfig()
         self._volume: tuple[Volume, Smoothed] | None = None
-        self._views: list[Encoded] = []
+        self._views: dict[tuple[int, ...], Encoded] = {}
 
     def prepare(self, volume: Volume) -> None:
         """Smooth the volume, encode it along its own axes, and compile."""
         self._source(volume)
         if not self._views:
-            own = torch.tensor(volume.grid.direction, dtype=torch.float64).reshape(3, 3)
-            self._views.append(self._encode(own))
+            self._view_for(self._axes())
             _warm_up()
 
     def __call__(self, problem: Problem, estimate: Estimate) -> Estimate:
@@ -116,11 +115,35 @@ class Correspond:
             ShapeError: `fixed` is not one or several tracked frames. NoOverlapError: the frame's sector is empty or
                 the volume knows nothing. GeometryError: the network gave numbers that are not finite.
         """
-        tracked = _newest(problem)
+        return self.voted(problem, estimate, self.asked(problem, estimate))
+
+    def asked(self, problem: Problem, estimate: Estimate) -> Ballot:
+        """What the newest frame's pixels say, given an estimate of where the volume lies."""
+        tracked = self.newest(problem)
         start = se3.inverse(estimate.world_T_ct) @ tracked.world_T_image
-        ballot = self.ballot(problem.moving, tracked.frame, start, self._prior_mm(estimate, tracked))
-        drawn = self._drawn(estimate, tracked, start)
-        return [self._estimate(vote, tracked, problem.moving) for vote in look(ballot, start, self.config.vote, drawn)]
+        return self.ballot(problem.moving, tracked.frame, start, self._prior_mm(estimate, tracked))
+
+    def voted(self, problem: Problem, estimate: Estimate, ballot: Ballot) -> list[Estimate]:
+        """The best different poses under a ballot, best first."""
+        tracked = self.newest(problem)
+        start = se3.inverse(estimate.world_T_ct) @ tracked.world_T_image
+        votes = look(ballot, start, self.config.vote, self._drawn(estimate, tracked, start))
+        return [self._estimate(vote, tracked, problem.moving) for vote in votes]
+
+    def likely(self, problem: Problem, ballot: Ballot, world_T_cts: Tensor) -> Tensor:
+        """Mean logarithms (N,) of the pixels' likelihood ratios at poses (N, 4, 4); 0 is chance."""
+        ct_T_images = se3.inverse(world_T_cts) @ self.newest(problem).world_T_image
+        return scores(ballot, ct_T_images, self.config.vote.floor)
+
+    def newest(self, problem: Problem) -> TrackedFrame:
+        """The frame that is placed: the last.
+
+        Raises:
+            ShapeError: there is none.
+        """
+        if isinstance(problem.fixed, Volume) or not problem.fixed:
+            raise ShapeError("the network needs one or several tracked frames as 'fixed'; the last of them is placed")
+        return problem.fixed[-1]
 
     def ballot(self, volume: Volume, frame: Frame, ct_T_image: Tensor, prior_mm: float) -> Ballot:
         """What the frame's pixels say, given that it lies about `ct_T_image` (4, 4), within `prior_mm`."""
@@ -147,18 +170,26 @@ class Correspond:
     def _source(self, volume: Volume) -> Smoothed:
         if self._volume is None or self._volume[0] is not volume:
             self._volume = (volume, smoothed(volume, self.config.view.volume_mm, self.config.channel))
-            self._views = []
+            self._views = {}
         return self._volume[1]
 
     def _view_for(self, ct_R_image: Tensor) -> Encoded:
-        """The view that is turned least against a frame; a new one where none is near."""
-        for number, view in enumerate(self._views):
-            angle = float(rotation.geodesic_angle(view.ct_R_view, ct_R_image))
-            if angle <= math.radians(self.config.reuse_deg):
-                self._views.append(self._views.pop(number))  # the latest used is forgotten last
-                return self._views[-1]
-        self._views = [*self._views[1 - self.config.most_views :], self._encode(ct_R_image)]
-        return self._views[-1]
+        """The view nearest to a frame's directions, of a grid of views about the volume's own axes.
+
+        Which one it is follows from the frame alone, not from what was seen before it: a replay repeats itself.
+        """
+        own, step = self._axes(), math.radians(self.config.view_deg)
+        key = tuple(int(n) for n in torch.round(rotation.log(own.T @ ct_R_image) / step).tolist())
+        if key not in self._views:
+            if len(self._views) >= self.config.most_views:
+                self._views.pop(next(iter(self._views)))
+            self._views[key] = self._encode(own @ rotation.exp(step * torch.tensor(key, dtype=torch.float64)))
+        self._views[key] = self._views.pop(key)  # the latest used is forgotten last
+        return self._views[key]
+
+    def _axes(self) -> Tensor:
+        assert self._volume is not None
+        return torch.tensor(self._volume[0].grid.direction, dtype=torch.float64).reshape(3, 3)
 
     def _encode(self, ct_R_view: Tensor) -> Encoded:
         assert self._volume is not None
@@ -223,12 +254,6 @@ def encoded_view(seen: VolumeView, descriptors: Tensor, ct_R_view: Tensor) -> En
     if not len(places):
         raise NoOverlapError("no descriptor lies at a known voxel: the volume is too small for this network")
     return Encoded(ct_R_view, descriptors[:, mask].contiguous(), rows, ct_T_index, places)
-
-
-def _newest(problem: Problem) -> TrackedFrame:
-    if isinstance(problem.fixed, Volume) or not problem.fixed:
-        raise ShapeError("the network needs one or several tracked frames as 'fixed'; the last of them is placed")
-    return problem.fixed[-1]
 
 
 def _quick_bf16() -> bool:

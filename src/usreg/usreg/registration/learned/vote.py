@@ -42,11 +42,11 @@ class VoteConfig:
         reach_mm, reach_deg: farthest from the start, on average over the pixels, and as an angle.
     """
 
-    triples: int = 1000
+    triples: int = 300
     best: int = 3
-    climb: int = 24
-    fits: int = 5
-    keep: int = 8
+    climb: int = 8
+    fits: int = 4
+    keep: int = 4
     windows_mm: tuple[float, float] = (14.0, 6.0)
     floor: float = 0.05
     same_mm: float = 5.0
