@@ -25,7 +25,7 @@ demo: build
 	@.venv/bin/usreg run phantom --report build/demo
 
 test: build
-	@tools/in_env.sh python -m pytest $(ARGS)
+	@tools/in_env.sh python -m pytest -n auto --dist loadgroup $(ARGS)
 
 bench: build
 	@mkdir -p build/bench

@@ -26,6 +26,7 @@ from hypothesis import settings  # noqa: E402
 
 SHARED_MEMORY = Path("/dev/shm")
 STARTED = time.time()
+STARTS_NODES = ("nodes/", "architecture/test_leftovers", "test_cli", "replay/test_landmarks", "data/test_bags_with_ros")
 
 settings.register_profile("usreg", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("usreg")
@@ -95,6 +96,16 @@ def clean_shared_memory(since: float) -> list[str]:
 def clean_leftovers() -> Callable[[float], list[str]]:
     """The function that removes what killed nodes left in shared memory since a time (time.time())."""
     return clean_shared_memory
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With several workers (`make test`): what starts nodes runs on one of them, else they meet each other's sockets
+    and shared memory; a file's tests stay together, else each worker makes its fixtures."""
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    for item in items:
+        name = item.path.relative_to(TOP / "test").as_posix() if item.path.is_relative_to(TOP / "test") else ""
+        item.add_marker(pytest.mark.xdist_group("nodes" if name.startswith(STARTS_NODES) else name))
 
 
 def pytest_sessionfinish() -> None:

@@ -28,6 +28,7 @@ from .vote import Ballot, Vote, VoteConfig, look, scores
 
 FRAME_STRIDE, VOLUME_STRIDE = 4, 2  # of descriptors, in steps of their grids
 LIKELY = 2.0  # standard deviations within which every place is as likely as another
+FLOOR = 1e-9  # mm^2 and rad^2: a start that states nothing for an axis is exact there, which no matrix inverts
 LEAST_BF16 = 24  # voxels along every axis
 
 
@@ -43,6 +44,7 @@ class CorrespondConfig:
         prior_mm: standard deviation of a pixel's place about where the start puts it, where the start states none;
             least_prior_mm: never less.
         min_share: of the confidence that must agree with a pose for it to be accepted.
+        inflation: factor on the covariance that the residuals of the fit give: errors of its pixels are alike.
         bf16: whether convolutions are computed in bfloat16 where the processor is quick at it.
     """
 
@@ -57,6 +59,7 @@ class CorrespondConfig:
     prior_mm: float = 40.0
     least_prior_mm: float = 10.0
     min_share: float = 0.3
+    inflation: float = 2000.0
     channel: int = 0
     bf16: bool = True
 
@@ -67,6 +70,7 @@ class CorrespondConfig:
         check_range("prior_mm", self.prior_mm, 1.0, 1e4)
         check_range("least_prior_mm", self.least_prior_mm, 1.0, 1e4)
         check_range("min_share", self.min_share, 0.0, 1.0)
+        check_range("inflation", self.inflation, 1e-3, 1e6)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,12 +105,29 @@ class Correspond:
             _warm_up()
 
     def __call__(self, problem: Problem, estimate: Estimate) -> Estimate:
-        """The best pose that the pixels agree on, with its covariance.
+        """The best pose that the pixels agree on, weighed against the start as far as that states how sure it is.
 
         Raises:
             As `hypotheses`.
         """
-        return self.hypotheses(problem, estimate)[0]
+        return self.weighed(problem, estimate, self.hypotheses(problem, estimate)[0])
+
+    def weighed(self, problem: Problem, start: Estimate, vote: Estimate) -> Estimate:
+        """A vote with a start that states its covariance: the mean of both by their information, and its covariance."""
+        if not bool((start.covariance.diagonal() > 0).any()):
+            return vote
+        tracked = self.newest(problem)
+        world_T_centre = tracked.world_T_image @ se3.translation(tracked.frame.plane.centre_mm)
+        before, now = (
+            torch.linalg.inv(in_ref_axes(e, world_T_centre) + FLOOR * torch.eye(6).double()) for e in (start, vote)
+        )
+        moved = se3.inverse(world_T_centre) @ start.world_T_ct @ se3.inverse(vote.world_T_ct) @ world_T_centre
+        covariance = torch.linalg.inv(before + now)
+        step = covariance @ now @ se3.log(moved)
+        pose = world_T_centre @ se3.inverse(se3.exp(step)) @ se3.inverse(world_T_centre) @ start.world_T_ct
+        pivot = se3.transform_points(pose, problem.moving.grid.centre_ct[None])[0]
+        covariance = world_covariance(0.5 * (covariance + covariance.T), world_T_centre, pivot)
+        return replace(vote, transform=Rigid(se3.check_rigid(pose, "world_T_ct")), covariance=covariance, pivot=pivot)
 
     def hypotheses(self, problem: Problem, estimate: Estimate) -> list[Estimate]:
         """The best different poses, best first.
@@ -231,7 +252,7 @@ class Correspond:
     def _estimate(self, vote: Vote, tracked: TrackedFrame, volume: Volume) -> Estimate:
         pose = tracked.world_T_image @ se3.inverse(vote.ct_T_image)
         pivot = se3.transform_points(pose, volume.grid.centre_ct[None])[0]
-        covariance = world_covariance(vote.covariance, tracked.world_T_image, pivot)
+        covariance = world_covariance(self.config.inflation * vote.covariance, tracked.world_T_image, pivot)
         covariance = covariance + se3.move_pivot(tracked.covariance, pivot - tracked.world_T_image[:3, 3])
         covariance = 0.5 * (covariance + covariance.T)
         enough = vote.share >= self.config.min_share
