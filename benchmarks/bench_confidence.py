@@ -37,6 +37,8 @@ from usreg.registration.sweep import Sweep
 from usreg.simulation.case_files import read_case, write_cases
 from usreg.simulation.cases import CaseConfig
 from usreg.simulation.cases import Sweep as Recorded
+from usreg.simulation.scenario import FOLLOWED
+from usreg.simulation.subject_files import read_subject
 from usreg.systems import build
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -70,6 +72,7 @@ class Setting:
     evidence: tuple[str, ...] = ()
 
 
+CORRESPOND = "correspond_frame"
 SCORES = ("score", "structure", "overlap", "sigma_mm", "contrast")
 PRIOR = ("prior_mm", "moved_mm", "moved_sigmas", "posterior_mm")
 AROUND = ("mean_drop", "standout")  # what counts most across modalities, for 37 evaluations
@@ -79,6 +82,8 @@ KINDS = {
     "lncc_across_echo_sweep": Setting((30.0, 30.0), 20, {}, ACROSS),
     "lc2_across_frame": Setting((12.0, 12.0), 1, {"similarity": "lc2"}, ACROSS),
     "lc2_across_sweep": Setting((30.0, 30.0), 20, {"similarity": "lc2"}, ACROSS),
+    # of system deep_s2v: live frames of a breathing subject, as `usreg train` makes them (--subjects)
+    CORRESPOND: Setting((40.0, 30.0), options={"mode": "usreg", "refine": FOLLOWED}),
     "ncc_same_frame": Setting((30.0, 30.0), evidence=SCORES),  # in speckle of its own kind scores say it all
 }
 
@@ -114,6 +119,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", type=Path, default=ROOT / "build" / "bench" / "cases")
     parser.add_argument("--dense", type=Path, default=ROOT / "build" / "bench" / "dense", help="folder")
+    parser.add_argument("--subjects", type=Path, default=ROOT / "build" / "subjects", help="folder of subjects")
     parser.add_argument("--make", action="store_true", help="make dense sweeps that are missing (half a minute each)")
     parser.add_argument("--seeds", default="2000:2020", help="bodies A:B")
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
@@ -140,14 +146,15 @@ def _rows(kind: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     setting = setting_of(kind, options)
     first, last = (int(n) for n in options.seeds.split(":"))
     rows: list[dict[str, Any]] = []
-    folder = options.dense if "_same_" in kind else options.cases
+    folder = options.dense if "_same_" in kind else options.subjects if kind == CORRESPOND else options.cases
     for seed in range(first, last):
         if "_same_" in kind and options.make:
             write_cases([seed], folder, DENSE)
         if not (folder / str(seed)).is_dir():
             continue
         begin = time.perf_counter()
-        found = list(estimates(kind, setting, folder / str(seed), options.starts, options.fit))
+        source = subject_estimates if kind == CORRESPOND else estimates
+        found = list(source(kind, setting, folder / str(seed), options.starts, options.fit))
         rows += found
         bad = np.mean([r["tre_mm"] >= 5.0 for r in found])
         print(f"{kind} body {seed}: {len(found)} estimates, {100 * bad:.0f} % of 5 mm or more, "
@@ -192,6 +199,24 @@ def estimates(kind: str, setting: Setting, folder: Path, starts: int, fit: bool)
                 if fit:  # in units of the covariance as the residuals give it
                     row["nees"] = row.get("nees", math.nan) * inflation(kind)
                 yield row
+
+
+def subject_estimates(kind: str, setting: Setting, folder: Path, starts: int, fit: bool) -> Iterator[dict[str, Any]]:
+    """Registrations of one subject's live frames by system deep_s2v; frames and starts are drawn."""
+    subject = read_subject(folder)
+    system = build("deep_s2v", setting.options, "US")
+    system.prepare(subject.volume)
+    rng = np.random.default_rng(subject.seed)
+    for count in range(starts):
+        number = int(rng.integers(len(subject.frames)))
+        tracked, true = subject.frames[number], subject.ct_T_images[number]
+        sweep = Recorded("live", (tracked,), subject.world_T_cts[number], true[None])
+        problem = Problem((tracked,), subject.volume, drawn_start(sweep, [0], subject.volume, setting.limits, rng))
+        row = {"kind": kind, "body": subject.seed, "start": count, "sweep": "live"}
+        row |= {"stage": "first" if fit else "as it runs"} | one(problem, system, sweep, [0])
+        if fit:
+            row["nees"] = row.get("nees", math.nan) * inflation(kind)
+        yield row
 
 
 def volumes(sweeps: tuple[Recorded, ...], ct: Volume, same: bool) -> Iterator[tuple[Recorded, Volume]]:

@@ -34,6 +34,9 @@ TERMS: dict[str, tuple[Scale, int]] = {
     "level_mm": ("log", -1),
     "restart_mm": ("log", -1),
     "restart_gain": ("linear", -1),
+    "likely": ("linear", 1),
+    "share": ("linear", 1),
+    "vote": ("linear", 1),
 }
 RIDGE = 3.0
 RANGE = (0.5, 99.5)  # percentiles of what was fitted
