@@ -17,9 +17,11 @@ from ...config import check_range
 from ...data.types import Estimate, Problem, Volume
 from ...errors import NoOverlapError
 from ..confidence import probability
+from ..covariance import point_sigma_mm
 from ..evidence import in_ref_axes
 from ..pose_grid import PoseGrid, PoseGridConfig
 from ..refine import LevelConfig, Refine
+from ..scene import image_points
 from .correspond import Correspond
 
 KIND = "correspond_frame"  # of the confidence: see `config/confidence`
@@ -33,6 +35,8 @@ class HypothesisedConfig:
         grid: see `PoseGrid`. step_mm: of the samples of the quick climb.
         likelihood: what a unit of the network's log-likelihood, the mean over its pixels, counts beside the score,
             where the start states that it is turned by at most `trusted_deg` (standard deviation about each axis).
+        followed_mm: a start that is known as well (standard deviation of the image's worst point), as a filter that
+            follows gives it, is refined alone first; only what is then refused is looked for elsewhere.
         keep, apart_mm: so many different hypotheses go on to the refinement.
     """
 
@@ -40,11 +44,13 @@ class HypothesisedConfig:
     step_mm: float = 4.0
     likelihood: float = 0.04
     trusted_deg: float = 12.0
+    followed_mm: float = 5.0
     keep: int = 8
     apart_mm: float = 4.0
 
     def __post_init__(self) -> None:
         check_range("step_mm", self.step_mm, 0.5, 50.0)
+        check_range("followed_mm", self.followed_mm, 0.0, 1e4)
         check_range("trusted_deg", self.trusted_deg, 0.0, 180.0)
         check_range("likelihood", self.likelihood, 0.0, 10.0)
         check_range("keep", self.keep, 1, 1000)
@@ -78,6 +84,10 @@ class Hypothesised:
             NoOverlapError: neither the start nor any hypothesis puts enough of the frame into the volume.
             ShapeError, GeometryError: see `Correspond`.
         """
+        if self._start_mm(problem, estimate) <= self.config.followed_mm:
+            followed = self._from_start(problem, estimate)
+            if followed is not None:
+                return followed
         ballot = self.correspond.asked(problem, estimate)
         votes = self.correspond.voted(problem, estimate, ballot)
 
@@ -92,6 +102,21 @@ class Hypothesised:
             raise NoOverlapError(f"the network looked for the frame elsewhere, too: {error}") from error
         likely = float(self.correspond.likely(problem, ballot, found.world_T_ct[None]))
         return self._judged(replace(found, evidence={**found.evidence, **votes[0].evidence, "likely": likely}))
+
+    def _from_start(self, problem: Problem, estimate: Estimate) -> Estimate | None:
+        """The start refined, where that is accepted."""
+        try:
+            found = self.refine.best_of(problem, estimate.world_T_ct[None])
+        except NoOverlapError:
+            return None
+        return found if found.accepted else None
+
+    def _start_mm(self, problem: Problem, estimate: Estimate) -> float:
+        """Standard deviation of the worst point of the image at the start, mm; infinite where it states none."""
+        if not bool((estimate.covariance.diagonal() > 0).any()):
+            return math.inf
+        tracked = self.correspond.newest(problem)
+        return point_sigma_mm(in_ref_axes(estimate, tracked.world_T_image), image_points(tracked.frame.geometry))
 
     def _candidates(self, problem: Problem, estimate: Estimate, votes: list[Estimate]) -> Tensor:
         """The start, and the best different hypotheses (K, 4, 4)."""
