@@ -37,7 +37,6 @@ from usreg.registration.sweep import Sweep
 from usreg.simulation.case_files import read_case, write_cases
 from usreg.simulation.cases import CaseConfig
 from usreg.simulation.cases import Sweep as Recorded
-from usreg.simulation.scenario import FOLLOWED
 from usreg.simulation.subject_files import read_subject
 from usreg.systems import build
 
@@ -83,7 +82,7 @@ KINDS = {
     "lc2_across_frame": Setting((12.0, 12.0), 1, {"similarity": "lc2"}, ACROSS),
     "lc2_across_sweep": Setting((30.0, 30.0), 20, {"similarity": "lc2"}, ACROSS),
     # of system deep_s2v: live frames of a breathing subject, as `usreg train` makes them (--subjects)
-    CORRESPOND: Setting((40.0, 30.0), options={"mode": "usreg", "refine": FOLLOWED}),
+    CORRESPOND: Setting((40.0, 30.0), options={"mode": "usreg"}),
     "ncc_same_frame": Setting((30.0, 30.0), evidence=SCORES),  # in speckle of its own kind scores say it all
 }
 

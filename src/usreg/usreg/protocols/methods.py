@@ -13,11 +13,13 @@ from ..data.share import share_dir
 from ..data.types import Estimate, Problem, Volume
 from ..errors import ConfigError
 from ..registration.learned.weights import FOLDER, load_weights
+from ..registration.refine_options import merged, preset
 from ..registration.spread import SpreadConfig
 from ..simulation.scenario import FOLLOWED
 from ..systems import build
 
-SEARCHED: dict[str, Any] = FOLLOWED | {"gate": {**FOLLOWED["gate"], "min_structure": 1.0}}  # nothing is clear at once
+PRESET = "s2v"  # the refinement's settings, the same in all lines that refine
+SEARCHED: dict[str, Any] = {"preset": PRESET, "gate": {"min_structure": 1.0}}  # nothing is clear at once
 MODALITY = "US"
 TOLD = ("parameters", "bodies", "steps", "samples", "wall_s", "curve", "command")  # of the weights' metadata
 
@@ -69,9 +71,9 @@ METHODS: dict[str, Method] = {
     "paper+correction": Method(
         "DeepRS2V + correction", "deep_s2v", {"mode": "paper", "correction": True, "refine": FOLLOWED}, "paper"
     ),
-    "usreg": Method("usreg", "deep_s2v", {"mode": "usreg", "refine": FOLLOWED}, "usreg"),
+    "usreg": Method("usreg", "deep_s2v", {"mode": "usreg"}, "usreg"),
     "usreg-network": Method("usreg, network alone", "deep_s2v", {"mode": "usreg", "refine": None}, "usreg"),
-    "refine": Method("refinement alone", "intensity", FOLLOWED),
+    "refine": Method("refinement alone", "intensity", {"preset": PRESET}),
     "refine-searched": Method("refinement alone, all re-tries", "intensity", SEARCHED),
     "refine-equal": Method("refinement alone, equal time", "intensity", SEARCHED, equal_to="usreg"),
     "refine-ncc": Method("refinement alone, NCC as for a still body", "intensity"),
@@ -105,6 +107,8 @@ def make(method: Method, weights: Path | None = None, more: Mapping[str, Any] | 
         MissingFileError: weights that are not there. ConfigError, FileFormatError: others, or unusable ones.
     """
     options, file = dict(method.options) | dict(more or {}), None
+    if method.system == "intensity" and "preset" in options:
+        options = merged(preset(str(options.pop("preset"))), options)
     if method.mode:
         file = weights_file(method.mode, weights)
         options |= {"weights": str(file)}

@@ -24,11 +24,12 @@ from ..registration.learned.hypothesised import Hypothesised, HypothesisedConfig
 from ..registration.learned.load import load_correspondence, load_regressor
 from ..registration.learned.regress import Regress, RegressConfig
 from ..registration.refine import Refine, RefineConfig
-from ..registration.refine_options import complete
+from ..registration.refine_options import complete, merged, preset
 from ..registration.registrar import Registrar, RegistrarConfig
 from ..registration.temporal import Temporal, TemporalConfig
 
 NAME = "deep_s2v"
+PRESET = "s2v"  # of the refinement: config/systems/intensity_s2v.yaml
 SHORT = ("similarity", "optimizer")  # options of the refinement that may stand beside the others
 PUBLISHED = TemporalConfig("image", refused=True)  # there: delta in the image frame, and no gate
 
@@ -89,7 +90,9 @@ def build(options: Mapping[str, Any], modality: str = "") -> Registrar:
         raise ConfigError(f"system {NAME} registers 3D ultrasound, the volume is {modality}: choose system 'intensity'")
     short = {key: value for key, value in options.items() if key in SHORT}
     config = from_mapping(DeepS2vConfig, {k: v for k, v in options.items() if k not in SHORT}, NAME)
-    refine = from_mapping(RefineConfig, complete({**(config.refine or {}), **short}, modality), f"{NAME}.refine")
+    tuned = preset(PRESET) if config.mode == "usreg" else {}
+    given = complete(merged(tuned, {**(config.refine or {}), **short}), modality)
+    refine = from_mapping(RefineConfig, given, f"{NAME}.refine")
     base = TemporalConfig() if config.mode == "usreg" else PUBLISHED
     workflow = from_mapping(TemporalConfig, {**to_mapping(base), **config.workflow}, f"{NAME}.workflow")
     return Temporal(Registrar(_stages(config, refine), RegistrarConfig(NAME)), workflow)

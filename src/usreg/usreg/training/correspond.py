@@ -81,7 +81,7 @@ class CorrespondObjective:
         self._kept: dict[int, tuple[Volume, Smoothed]] = {}
 
     def __call__(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Losses "place" and "confidence"; for the log "right", share of pixels whose best place is, and "median_mm"."""
+        """Losses "place" and "confidence"; logged: "right", share of pixels whose best place is, and "median_mm"."""
         assert isinstance(network, Correspondence)
         generator = torch.Generator().manual_seed(int(torch.randint(2**31, ())))  # follows the trainer's seed
         scale = math.exp(self.config.scale * _between(generator))
