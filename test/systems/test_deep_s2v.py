@@ -119,9 +119,9 @@ def test_options_reach_their_parts(weights: dict[str, Path]) -> None:
     assert isinstance(regress, Regress) and isinstance(correct, Correction)
     assert regress.config.crop.size == (20, 16, 12) and correct.config.window == 25
     assert correct.config.judge == regress.config.judge and regress.config.judge.similarity == "lncc"
-    (both,) = made(weights, "usreg", look={"reuse_deg": 5.0}).stages
+    (both,) = made(weights, "usreg", look={"view_deg": 5.0}).stages
     assert isinstance(both, Hypothesised)
-    assert both.correspond.config.reuse_deg == 5.0 and both.refine.config.structure_level == 0
+    assert both.correspond.config.view_deg == 5.0 and both.refine.config.structure_level == 0
 
 
 @pytest.mark.parametrize("mode", sorted(NETWORKS))
