@@ -17,7 +17,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(TOP / "config" / "fastdds.xml"))
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "SYSTEM_DEFAULT")  # LOCALHOST would open sockets everywhere
-os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 101))  # above 101 the ports meet the ephemeral range
+DOMAIN = str(1 + os.getpid() % 101)  # above 101 the ports meet the ephemeral range
+os.environ.setdefault("ROS_DOMAIN_ID", DOMAIN)
+if "PYTEST_XDIST_WORKER" in os.environ:  # a worker inherits the domain of who started it: it gets one of its own
+    os.environ["ROS_DOMAIN_ID"] = DOMAIN
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
@@ -98,6 +101,7 @@ def clean_leftovers() -> Callable[[float], list[str]]:
     return clean_shared_memory
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """With several workers (`make test`): what starts nodes runs on one of them, else they meet each other's sockets
     and shared memory; a file's tests stay together, else each worker makes its fixtures."""

