@@ -5,23 +5,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-
-@dataclass(frozen=True)
-class Check:
-    """A figure and its limit."""
-
-    name: str
-    value: float
-    limit: float
-    at_least: bool = False
-
-    @property
-    def passed(self) -> bool:
-        """NaN passes nothing."""
-        return self.value >= self.limit if self.at_least else self.value <= self.limit
+from usreg.protocols.reached import Check
 
 
 def report(checks: Sequence[Check]) -> None:

@@ -24,4 +24,6 @@ def test_the_volunteer_is_followed_by_networks() -> None:
     assert [r.status for r in results[1:]] == ["TRACKING"] * (FRAMES - 1), [r.reason for r in results]
     assert all(r.estimate is not None and r.estimate.system == "deep_s2v" for r in results)
     errors = [step.error_mm(step.registered) for step in steps[1:]]
+    first = results[0].estimate  # right, even where it is not given out
+    assert first is not None and steps[0].error_mm(first.world_T_ct) < 2.0
     assert steps[0].row().initial_tre_mm > 5.0 and max(errors) < 2.0

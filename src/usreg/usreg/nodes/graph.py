@@ -51,7 +51,7 @@ RECORDED = (
 )
 ANSWERS = ("registration/estimate",)
 # what a kind of session chooses where nobody else does; `system: deep_s2v` registers the volunteer by networks
-CHOICES: dict[str, dict[str, str]] = {"volunteer": {"system": "deep_s2v", "overlay": "vessels"}}
+CHOICES: dict[str, dict[str, str]] = {"volunteer": {"system": "intensity", "overlay": "vessels"}}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ compares is turned little. Views are kept.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 
@@ -289,8 +288,3 @@ def _warm_up() -> None:
     points = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0]], dtype=torch.float64)
     ballot = Ballot(ratio, rows, points, torch.ones(4, dtype=torch.float64), torch.eye(4, dtype=torch.float64), places)
     look(ballot, se3.identity(), replace(VoteConfig(), triples=8, climb=1, keep=1, fits=1))
-
-
-def poses_of(estimates: Sequence[Estimate]) -> Tensor:
-    """world_T_ct (N, 4, 4) of estimates."""
-    return torch.stack([e.world_T_ct for e in estimates])
