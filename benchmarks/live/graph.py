@@ -29,8 +29,12 @@ CODE = "import json, sys; from usreg.nodes.runner import run_session; sys.exit(r
 NODE = re.compile(r"usreg\.nodes\.(\w+) import main")
 
 
-def start(made: Scene, processes: str) -> Process:
-    """Start the nodes as `usreg run live --processes ...` does, with an external driver's image topic."""
+def start(made: Scene, processes: str, view_port: int = 0) -> Process:
+    """Start the nodes as `usreg run live --processes ...` does, with an external driver's image topic.
+
+    Args:
+        view_port: of the view; 0: without it.
+    """
     file = made.folder / "live.yaml"
     initial = {
         "initial.world_T_ct": made.initial.flatten().tolist(),
@@ -48,6 +52,8 @@ def start(made: Scene, processes: str) -> Process:
         "volume": str(made.volume),
         "modality": "US",
         "params_file": str(file),
+        "view": bool(view_port),
+        "view_port": view_port or 8090,
     }
     return Process("nodes", [sys.executable, "-c", CODE, json.dumps(options)], made.folder)
 

@@ -219,7 +219,7 @@ def _bench(name: str) -> Callable[..., None]:
 
 
 for _name in ("refine", "live", "reconstruct", "covariance", "render", "scanner", "sessions", "breathing", "confidence",
-              "engine", "similarity", "global", "s2v"):  # fmt: skip
+              "engine", "similarity", "global", "s2v", "view"):  # fmt: skip
     bench_app.command(_name, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(_bench(_name))
 
 
