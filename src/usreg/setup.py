@@ -19,6 +19,7 @@ NODES = {
     "player": "player",
     "recorder": "recorder",
     "simulator": "simulator",
+    "web_view": "web_view",
 }
 
 
@@ -47,7 +48,7 @@ setup(
     name=PACKAGE,
     version=version(),
     packages=find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
-    package_data={PACKAGE: ["py.typed", "**/*.html", "**/*.js", "**/*.css", "**/*.yaml", "**/*.safetensors"]},
+    package_data={PACKAGE: ["py.typed", "**/*.html", "**/*.css", "**/*.yaml", "**/*.safetensors", "web/static/**/*"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (f"share/{PACKAGE}", ["package.xml"]),

@@ -87,6 +87,22 @@ def test_before_the_first_breath_is_over_nothing_is_learnt_and_afterwards_it_is(
     assert entries[-1].state.breaths.path.cycles >= 4 and len(entries[-1].state.members) == BREATH + 1
 
 
+def test_the_breath_is_told_while_its_phase_is_known():
+    followed, short = run("breathing", "irregular"), Run(BREATHING, BreathingConfig(), 3.0)
+    newest = followed.filter.newest_s
+    now, later = (followed.filter.breathing(newest + dt) for dt in (0.0, 0.1))
+    assert now is not None and later is not None
+    assert 0.0 <= now.phase_rad < 2 * math.pi and 3.0 < now.period_s < 5.5
+    turned = (later.phase_rad - now.phase_rad) % (2 * math.pi)
+    assert turned == pytest.approx(2 * math.pi * 0.1 / now.period_s, rel=0.05)
+    centres = torch.stack([followed.liver.centre(followed.liver.world_T_ct(t)) for t in np.arange(12.0, 24.0, 0.1)])
+    assert now.depth_mm == pytest.approx(float((centres - centres[0]).norm(dim=1).max()), rel=0.5)
+    assert short.filter.breathing(short.filter.newest_s) is None
+    assert run("random_walk", "hold").filter.breathing(29.0) is None
+    assert PoseFilter(BREATHING).breathing(0.0) is None
+    assert followed.filter.breathing(newest + 1.0) is None, "nothing is told of a pose that is lost"
+
+
 def test_a_breath_hold_is_followed_at_least_as_well_as_by_random_walk_and_breathing_goes_on_after_it():
     ours, walk = run("breathing", "hold"), run("random_walk", "hold")
     assert ours.mean_mm(HOLD[0] + 0.5, HOLD[1]) < walk.mean_mm(HOLD[0] + 0.5, HOLD[1])

@@ -29,6 +29,7 @@ from nav_msgs.msg import OccupancyGrid
 from sensor_msgs.msg import Image
 from std_msgs.msg import ColorRGBA, Header
 from torch import Tensor
+from usreg_msgs.msg import Breathing as BreathingMsg
 from usreg_msgs.msg import Registration, UltrasoundGeometry, VolumeInfo
 from visualization_msgs.msg import Marker
 
@@ -49,6 +50,7 @@ from ..fusion import Dot, Line, PlaneTexture
 from ..geometry import rotation, se3
 from ..geometry.plane import PlaneGeometry
 from ..geometry.sector import SectorGeometry, full_rectangle
+from ..smoothing import Breathing
 
 __all__ = [
     "covariance_from_ros",
@@ -306,6 +308,25 @@ def refusal_to_msg(stamp: Time | float, world: str, child: str, status: str, rea
         probability_tre_below_5mm=nan, status=STATUS.index(status), reason=reason, system=system, compute_time=nan,
         age=nan, image_pose=Pose(position=nowhere),
     )  # fmt: skip
+
+
+def breathing_to_msg(breathing: Breathing, stamp: Time | float, world: str) -> BreathingMsg:
+    """Breathing."""
+    return BreathingMsg(
+        header=header(stamp, world), phase=breathing.phase_rad, depth=breathing.depth_mm / MM,
+        period=breathing.period_s,
+    )  # fmt: skip
+
+
+def breathing_from_msg(message: Any) -> Breathing:
+    """The breath.
+
+    Raises:
+        GeometryError: not finite.
+    """
+    if not all(map(math.isfinite, (message.phase, message.depth, message.period))):
+        raise GeometryError("a breath is not finite")
+    return Breathing(float(message.phase), float(message.depth) * MM, float(message.period))
 
 
 # --- pictures in 3D -----------------------------------------------------------------------------------------------

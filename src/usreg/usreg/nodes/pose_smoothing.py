@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import PoseWithCovarianceStamped
-from usreg_msgs.msg import Hypotheses, Registration
+from usreg_msgs.msg import Breathing, Hypotheses, Registration
 
 from ..data.bag_poses import RegistrationRecord
 from ..errors import LostError
@@ -44,6 +44,7 @@ class PoseSmoothingNode(Stage):
         self._estimates: deque[tuple[float, Time]] = deque(maxlen=256)
         self.smoothed_out = qos.publisher(self, PoseWithCovarianceStamped, "registration/smoothed", "result")
         self.lagged_out = qos.publisher(self, PoseWithCovarianceStamped, "registration/lagged", "result")
+        self.breathing_out = qos.publisher(self, Breathing, "registration/breathing", "result")
         self.broadcaster = tf.TransformBroadcaster(self)
         qos.subscription(self, Hypotheses, "registration/hypotheses", self.guarded(self.on_hypotheses), "latched")
         qos.subscription(self, Registration, "registration/estimate", self.guarded(self.on_estimate), "result")
@@ -88,10 +89,17 @@ class PoseSmoothingNode(Stage):
         pose = convert.stamped_pose_to_msg(found.world_T_ct, found.covariance, stamp, world, found.pivot)
         self.smoothed_out.publish(pose)
         self.broadcaster.sendTransform(convert.transform_to_msg(found.world_T_ct, stamp, world, child))
+        self._send_breathing(stamp_s, stamp)
         self.diagnostics.state("OK")
         self.diagnostics.fact("status", "TRACKING")
         self.diagnostics.fact("pose_age_s", f"{found.age_s:.3f}")
         self.diagnostics.done(stamp_s, time.perf_counter() - begin)
+
+    def _send_breathing(self, stamp_s: float, stamp: Time) -> None:
+        """The breath, where somebody listens and the breathing model follows one."""
+        found = self.filter.breathing(stamp_s) if self.breathing_out.get_subscription_count() else None
+        if found is not None:
+            self.breathing_out.publish(convert.breathing_to_msg(found, stamp, self.frames.world_frame))
 
     def _begin(self, stamp_s: float) -> None:
         if self._pending is not None:

@@ -28,6 +28,7 @@ TOPICS = {
     "registration/pose": Topic(POSE),
     "registration/smoothed": Topic(POSE),
     "registration/lagged": Topic(POSE),
+    "registration/breathing": Topic("usreg_msgs/msg/Breathing"),
     "registration/hypotheses": Topic("usreg_msgs/msg/Hypotheses", True),
     "volume": Topic("usreg_msgs/msg/VolumeInfo", True),
     "target": Topic("geometry_msgs/msg/PointStamped"),

@@ -47,6 +47,21 @@ class Prediction:
     stamp_s: float
 
 
+@dataclass(frozen=True)
+class Breathing:
+    """The breath that the breathing model follows.
+
+    Args:
+        phase_rad: in [0, 2 pi), 0 where the volume rises through its middle level; inspiration and expiration have
+            phases of their own.
+        depth_mm: largest distance of the volume's centre from where it rests. period_s: of a breath at this rate.
+    """
+
+    phase_rad: float
+    depth_mm: float
+    period_s: float
+
+
 class Smoother(Protocol):
     """`PoseFilter` or `NoSmoothing`."""
 
@@ -73,6 +88,10 @@ class Smoother(Protocol):
 
     def lagged(self, stamp_s: float) -> Prediction:
         """The pose at a past stamp with what was seen until `lag_s` after it; raises LostError."""
+        ...
+
+    def breathing(self, stamp_s: float) -> Breathing | None:
+        """The breath at a stamp; None where no breathing model follows it."""
         ...
 
     def reset(self) -> None:

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from ..data.types import Estimate, check_covariance, check_pose
 from ..errors import GeometryError, LostError, TimeError
-from .agreement import FilterUpdate, Prediction, Status
+from .agreement import Breathing, FilterUpdate, Prediction, Status
 from .config import FilterConfig
 from .correct import Rules
 from .lag import Node, smooth
 from .motion.agreement import Motion, Transition
+from .motion.bank import breathing_of
 from .state import Measurement, State
 
 INITIALISE = "call initialize (service registration/initialize) with a pose of the volume"
@@ -152,6 +153,14 @@ class PoseFilter:
             LostError: not initialised.
         """
         return _prediction(self._ahead(stamp_s), stamp_s)
+
+    def breathing(self, stamp_s: float) -> Breathing | None:
+        """The breath at a stamp; None without a breathing model, where its phase is unknown, or where the pose is LOST."""
+        try:
+            state = self._ahead(stamp_s)
+        except LostError:
+            return None
+        return None if self._problem(state, stamp_s) else breathing_of(state)
 
     def lagged(self, stamp_s: float) -> Prediction:
         """Fixed-lag output for reports: the pose at a past stamp with the estimates until `lag_s` after it.

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..agreement import Breathing
 from ..config import FilterConfig
 from ..state import Measurement, State, carry, difference, shifted
 from .config import BreathingModelConfig
@@ -25,7 +26,7 @@ from .learn import learn_path
 from .lock import Lock, find_phase
 from .memory import Memory, coordinates, in_mm
 from .path import BreathPath
-from .phase import PHASE, PhaseMotion
+from .phase import DEPTH, PHASE, RATE, PhaseMotion
 from .velocity import ConstantVelocity
 from .walk import RandomWalk
 
@@ -214,6 +215,16 @@ def breath_led(states: Sequence[BankState]) -> bool:
     """Whether the breathing model was the best or near it in all of these states, without losing its phase between."""
     locks = {s.breaths.locked_s for s in states if s.breaths is not None and len(s.members) > BREATH}
     return len(locks) == 1 and all(len(s.members) > BREATH and s.weights[BREATH] > LED for s in states)
+
+
+def breathing_of(state: State) -> Breathing | None:
+    """The breath of a state; None where no breathing model is in it, or where that foretells badly (a hold, a cough)."""
+    if not isinstance(state, BankState) or len(state.members) <= BREATH or state.weights[BREATH] <= DOUBT:
+        return None
+    rest = state.members[BREATH].rest
+    ways = state.learnt.at(np.linspace(0.0, 1.0, 48, endpoint=False))[:, :3]
+    depth_mm = float(rest[DEPTH]) * float(np.linalg.norm(ways, axis=1).max())
+    return Breathing(2.0 * math.pi * (float(rest[PHASE]) % 1.0), depth_mm, 1.0 / float(rest[RATE]))
 
 
 def without_breath(state: BankState) -> BankState:
