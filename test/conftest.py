@@ -29,7 +29,14 @@ from hypothesis import settings  # noqa: E402
 
 SHARED_MEMORY = Path("/dev/shm")
 STARTED = time.time()
-STARTS_NODES = ("nodes/", "architecture/test_leftovers", "test_cli", "replay/test_landmarks", "data/test_bags_with_ros")
+STARTS_NODES = (
+    "nodes/",
+    "web/test_browser",
+    "architecture/test_leftovers",
+    "test_cli",
+    "replay/test_landmarks",
+    "data/test_bags_with_ros",
+)
 
 settings.register_profile("usreg", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("usreg")
