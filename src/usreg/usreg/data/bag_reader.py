@@ -20,10 +20,10 @@ from rosbags.typesys.store import Typestore
 
 from ..config import load_yaml
 from ..errors import ConfigError, FileFormatError, MissingFileError
-from .bag_types import BagLimits, RawMessage, Topic
+from .bag_types import BagLimits, Place, RawMessage, Topic
 from .db3_file import Db3File
 from .definitions import check_type_name, full_text, register, standard_store
-from .mcap_file import McapFile
+from .mcap_file import Entry, McapFile
 from .share import inside
 
 log = logging.getLogger(__name__)
@@ -33,8 +33,8 @@ SUFFIXES = (".mcap", ".db3")
 class _McapPart:
     """An MCAP file as topics and raw messages."""
 
-    def __init__(self, path: Path, limits: BagLimits, skip_damaged: bool) -> None:
-        self.file = McapFile(path, limits, skip_damaged)
+    def __init__(self, path: Path, limits: BagLimits, skip_damaged: bool, number: int = 0) -> None:
+        self.file, self.number = McapFile(path, limits, skip_damaged), number
         self._topics = {i: self._topic(i) for i in self.file.channels}
         self.topics = list(self._topics.values())
         self.span_ns = self.file.span_ns
@@ -55,9 +55,15 @@ class _McapPart:
 
     def raw(self, wanted: set[str] | None = None) -> Iterator[RawMessage]:
         numbers = {i for i, t in self._topics.items() if wanted is None or t.name in wanted}
-        for log_ns, _, channel, data in self.file.entries(numbers):
-            topic = self._topics[channel]
-            yield RawMessage(topic.name, topic.type_name, log_ns, data)
+        return map(self._message, self.file.entries(numbers))
+
+    def read(self, order: int) -> RawMessage:
+        return self._message(self.file.entry(order))
+
+    def _message(self, entry: Entry) -> RawMessage:
+        log_ns, order, channel, data = entry
+        topic = self._topics[channel]
+        return RawMessage(topic.name, topic.type_name, log_ns, data, (self.number, order))
 
     @property
     def truncated(self) -> bool:
@@ -93,8 +99,9 @@ class BagReader:
         self._stores: dict[str, Typestore] = {}
         with ExitStack() as stack:
             self._parts: list[_McapPart | Db3File] = []
-            for file in bag_files(self.path, self._limits):
-                part = Db3File(file) if file.suffix == ".db3" else _McapPart(file, self._limits, skip_damaged)
+            for number, file in enumerate(bag_files(self.path, self._limits)):
+                mcap = file.suffix != ".db3"
+                part = _McapPart(file, self._limits, skip_damaged, number) if mcap else Db3File(file, number)
                 stack.callback(part.close)
                 self._parts.append(part)
             self.topics = self._merged_topics()
@@ -138,6 +145,19 @@ class BagReader:
         """
         wanted = None if topics is None else self._check_topics(topics)
         return heapq.merge(*(part.raw(wanted) for part in self._parts), key=lambda m: m.log_ns)
+
+    def read(self, place: Place) -> RawMessage:
+        """One message again, by the `place` that it came with: what was opened for it is kept for its neighbours.
+
+        Raises:
+            FileFormatError: no message lies there.
+        """
+        part, order = place
+        if not 0 <= part < len(self._parts):
+            raise FileFormatError(
+                f"'{self.path.name}' has {len(self._parts)} files; a message of number {part} was asked for"
+            )
+        return self._parts[part].read(order)
 
     def messages(self, topics: Iterable[str] | None = None) -> Iterator[tuple[str, int, Any]]:
         """(topic, log time ns, message object) in order of log time, decoded by the schema in the bag.

@@ -56,14 +56,18 @@ class Topic:
     serialization: str = "cdr"
 
 
+Place = tuple[int, int]
+
+
 @dataclass(frozen=True)
 class RawMessage:
-    """One message as recorded: CDR bytes and the time of recording, ns."""
+    """One message as recorded: CDR bytes and the time of recording, ns; `place` finds it again (`BagReader.read`)."""
 
     topic: str
     type_name: str
     log_ns: int
     data: bytes
+    place: Place = (0, 0)
 
 
 def qos_profile(reliable: bool = True, transient_local: bool = False, depth: int = 10) -> Qos:

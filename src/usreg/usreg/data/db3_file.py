@@ -14,14 +14,16 @@ from rosbags.rosbag2 import Reader, ReaderError
 from ..errors import FileFormatError
 from .bag_types import RawMessage, Topic
 
+TOPIC_BITS = 16  # of a message's place: its topic, below its time
+
 
 class Db3File:
     """An open sqlite3 file: topics and messages in order of log time."""
 
     truncated = False
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, number: int = 0) -> None:
+        self.path, self.number = path, number
         self.problems: list[str] = []
         with self._readable():
             self._reader = Reader(path)
@@ -42,7 +44,17 @@ class Db3File:
         connections = [c for c in self._reader.connections if wanted is None or c.topic in wanted]
         with self._readable():
             for connection, stamp, data in self._reader.messages(connections) if connections else ():
-                yield RawMessage(connection.topic, connection.msgtype, stamp, data)
+                place = (self.number, (stamp << TOPIC_BITS) + connection.id)
+                yield RawMessage(connection.topic, connection.msgtype, stamp, data, place)
+
+    def read(self, order: int) -> RawMessage:
+        """One message again: by its time and its topic."""
+        stamp, topic = order >> TOPIC_BITS, order & ((1 << TOPIC_BITS) - 1)
+        connections = [c for c in self._reader.connections if c.id == topic]
+        with self._readable():
+            for connection, found, data in self._reader.messages(connections, stamp, stamp + 1) if connections else ():
+                return RawMessage(connection.topic, connection.msgtype, found, data, (self.number, order))
+        raise FileFormatError(f"'{self.path.name}' has no such message at {stamp} ns: has it changed?")
 
     @contextmanager
     def _readable(self) -> Iterator[None]:

@@ -11,9 +11,11 @@ import heapq
 import os
 import struct
 import zlib
-from collections import Counter
+from bisect import bisect_left
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -34,6 +36,7 @@ MESSAGE_HEAD = struct.Struct("<HIQQ")
 CHUNK_HEAD = struct.Struct("<QQQII")  # start, end, uncompressed size, crc, length of the compression's name
 ORDER_BITS = 24  # more records than a chunk can hold
 MAX_SMALL_RECORD = 16 * 1024 * 1024
+KEPT_BYTES = 64 * 1024 * 1024  # of chunks that were opened for single messages
 Entry = tuple[int, int, int, bytes]  # log time ns, order in the file, channel, data
 
 
@@ -68,6 +71,7 @@ class McapFile:
     problems: list[str] = field(default_factory=list)
     truncated: bool = False
     _loose: list[tuple[int, int, int, int]] = field(default_factory=list)  # log time, offset, length, channel
+    _opened: OrderedDict[int, bytes] = field(default_factory=OrderedDict)  # chunks by offset, the newest last
 
     def __post_init__(self) -> None:
         self._file: BinaryIO = open(self.path, "rb")  # noqa: SIM115  closed by close()
@@ -91,6 +95,42 @@ class McapFile:
     def entries(self, wanted: set[int] | None = None) -> Iterator[Entry]:
         """Messages of the wanted channels in order of log time, equal times in the order of the file."""
         return heapq.merge(self._chunked(wanted), self._single(wanted))
+
+    def entry(self, order: int) -> Entry:
+        """One message again, by its order in the file as `entries` gave it; a few opened chunks are kept.
+
+        Raises:
+            FileFormatError: no message lies there (any more).
+        """
+        offset, number = order >> ORDER_BITS, order & ((1 << ORDER_BITS) - 1)
+        chunk = self._by_offset.get(offset)
+        if chunk is None:
+            return self._loose_entry(offset)
+        for place, (opcode, body) in enumerate(self._split(memoryview(self._kept(chunk)), chunk)):
+            if place == number and opcode == MESSAGE and len(body) >= MESSAGE_HEAD.size:
+                channel, _, log_ns, _ = MESSAGE_HEAD.unpack_from(body)
+                return log_ns, order, channel, bytes(body[MESSAGE_HEAD.size :])
+        raise FileFormatError(
+            f"'{self.path.name}' has no message {number} in its chunk at byte {offset}: has it changed?"
+        )
+
+    @cached_property
+    def _by_offset(self) -> dict[int, ChunkPlace]:
+        return {chunk.offset: chunk for chunk in self.chunks}
+
+    def _loose_entry(self, offset: int) -> Entry:
+        at = bisect_left(self._loose, offset, key=lambda m: m[1])
+        if at == len(self._loose) or self._loose[at][1] != offset:
+            raise FileFormatError(f"'{self.path.name}' has no message at byte {offset}: has it changed?")
+        log_ns, _, length, channel = self._loose[at]
+        return log_ns, offset << ORDER_BITS, channel, self._read(offset, length)
+
+    def _kept(self, chunk: ChunkPlace) -> bytes:
+        data = self._opened.pop(chunk.offset, None) or self._unpacked(chunk)
+        self._opened[chunk.offset] = data
+        while len(self._opened) > 1 and sum(map(len, self._opened.values())) > KEPT_BYTES:
+            self._opened.popitem(last=False)
+        return data
 
     # walking through the records
 
@@ -219,7 +259,9 @@ class McapFile:
             yield heapq.heappop(heap)
 
     def _records(self, chunk: ChunkPlace) -> Iterator[tuple[int, memoryview]]:
-        data = memoryview(self._unpacked(chunk))
+        return self._split(memoryview(self._unpacked(chunk)), chunk)
+
+    def _split(self, data: memoryview, chunk: ChunkPlace) -> Iterator[tuple[int, memoryview]]:
         position = 0
         while position + RECORD.size <= len(data):
             opcode, length = RECORD.unpack_from(data, position)

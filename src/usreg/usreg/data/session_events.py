@@ -19,6 +19,7 @@ from . import ros_time
 from .bag_messages import decode_joints
 from .bag_poses import StampedTransform, decode_transforms
 from .bag_reader import BagReader
+from .bag_types import Place, RawMessage
 from .pairing import FramePairs
 from .sessions import Session
 from .types import Frame, ImageGeometry
@@ -28,9 +29,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class FrameEvent:
-    """An image with its geometry, not tracked yet."""
+    """An image with its geometry, not tracked yet; `place` finds the image in its bag again."""
 
     frame: Frame
+    place: Place = (0, 0)
 
     @property
     def stamp_s(self) -> float:
@@ -96,11 +98,13 @@ class ReplayConfig:
         hold_s: a frame waits at most this long for poses at or after its stamp (poses are interpolated, never
             extrapolated).
         max_pending: images that wait for their geometry.
+        skip_damaged: leave out what cannot be read of the bag; the last events say what that was.
     """
 
     reorder_s: float = 1.0
     hold_s: float = 0.25
     max_pending: int = 64
+    skip_damaged: bool = False
 
     def __post_init__(self) -> None:
         check_range("reorder_s", self.reorder_s, 0, 60)
@@ -121,7 +125,7 @@ def session_events(
         FileFormatError: the bag cannot be read. MissingFileError: it has no images.
     """
     config = config or ReplayConfig()
-    with BagReader(session.bag_path) as bag:
+    with BagReader(session.bag_path, skip_damaged=config.skip_damaged) as bag:
         names = session.config.topics
         wanted = [
             names.image,
@@ -179,15 +183,19 @@ def _ordered(bag: BagReader, topics: list[str], decoder: _Decoder, config: Repla
     window = int(config.reorder_s * 1e9)
     order = itertools.count()  # a message may hold several events of one stamp; events themselves have no order
     for raw in bag.raw_messages(topics):
-        for event in decoder(raw.topic, raw.log_ns, lambda raw=raw: bag.decode(raw)):  # type: ignore[misc]
+        for event in decoder(raw, lambda raw=raw: bag.decode(raw)):  # type: ignore[misc]
             rank = 0 if isinstance(event, TransformEvent) and event.static else _RANK[type(event)]
             heapq.heappush(heap, (event.stamp_s, rank, next(order), raw.log_ns, event))
         while heap and raw.log_ns - heap[0][3] > window:
             yield heapq.heappop(heap)[4]
     for event in decoder.unpaired():
         heapq.heappush(heap, (event.stamp_s, _RANK[type(event)], next(order), 0, event))
+    last_s = 0.0
     while heap:
-        yield heapq.heappop(heap)[4]
+        last_s, *_, event = heapq.heappop(heap)
+        yield event
+    if config.skip_damaged:
+        yield from (SkippedEvent(last_s, bag.path.name, problem) for problem in bag.problems)
 
 
 class _Decoder:
@@ -197,6 +205,7 @@ class _Decoder:
         names = session.config.topics
         self._image_topic = names.image
         self._pairs = FramePairs(fixed, config.max_pending)
+        self._places: dict[float, Place] = {}
         self._handlers: dict[str, Callable[[Any], list[Event]]] = {
             names.image: lambda m: self._frames(self._pairs.add_image(m)),
             names.geometry: lambda m: self._frames(self._pairs.add_geometry(m)),
@@ -206,17 +215,22 @@ class _Decoder:
             names.truth: lambda m: [TruthEvent(*_fields(t)) for t in decode_transforms(m)],
         }
 
-    def __call__(self, topic: str, log_ns: int, message: Callable[[], Any]) -> list[Event]:
+    def __call__(self, raw: RawMessage, decoded: Callable[[], Any]) -> list[Event]:
         try:
-            return self._handlers[topic](message())
+            message = decoded()
+            if raw.topic == self._image_topic:
+                self._places[ros_time.of_header(message.header.stamp)] = raw.place
+            return self._handlers[raw.topic](message)
         except UsregError as error:
-            log.warning("a message on %s was left out: %s", topic, error)
-            return [SkippedEvent(ros_time.to_s(log_ns), topic, str(error))]
+            log.warning("a message on %s was left out: %s", raw.topic, error)
+            return [SkippedEvent(ros_time.to_s(raw.log_ns), raw.topic, str(error))]
 
     def _frames(self, frame: Frame | None) -> list[Event]:
         lost: list[Event] = [SkippedEvent(s, self._image_topic, reason) for s, reason in self._pairs.lost]
         self._pairs.lost.clear()
-        return lost if frame is None else [*lost, FrameEvent(frame)]
+        for event in lost:
+            self._places.pop(event.stamp_s, None)
+        return lost if frame is None else [*lost, FrameEvent(frame, self._places.pop(frame.stamp_s))]
 
     def unpaired(self) -> list[Event]:
         """What still waits at the end of the bag."""
