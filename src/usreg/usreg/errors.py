@@ -63,3 +63,7 @@ class LostError(UsregError, RuntimeError):
 
 class SourceError(UsregError, RuntimeError):
     """A live source (device, video, stream) cannot be opened or has ended unexpectedly."""
+
+
+class PortInUseError(UsregError, OSError):
+    """A server cannot listen: another program has the port."""

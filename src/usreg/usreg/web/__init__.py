@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The live page in the browser: what a frame holds, its messages, and the server that hands them out."""
+"""The live page: what a frame is made of, the wire format, a hub that keeps only the newest, and the server."""
