@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The server of the live page: HTTP and one WebSocket, in a thread of its own with its own event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from ..config import check_range
+from ..errors import ConfigError, PortInUseError, UsregError
+from .access import ALL_INTERFACES, Access, choose_token, host_in_url
+from .client import GOING_AWAY, Client, Socket, refuse
+from .commands import Controls
+from .desk import Desk
+from .hub import Hub
+from .pages import Made, add_headers, add_routes
+
+log = logging.getLogger(__name__)
+START_S, STOP_S = 10.0, 5.0
+NO_FILES: Mapping[str, Made] = {}
+SEND_BUFFER = 1 << 20  # a frame of 850 kB leaves in one call
+
+
+@dataclass(frozen=True)
+class ViewConfig:
+    """Where the page is served and what clients may do.
+
+    Args:
+        host: 127.0.0.1 unless told otherwise; another one needs a token.
+        port: 0 picks a free one.
+        token: "" has one made where it is needed.
+        read_only: no commands, but for the playback of a replay.
+        max_clients: connections at the socket.
+        max_message_bytes: of one message of a client.
+        command_s: after which a command is answered with a timeout.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8090
+    token: str = ""
+    read_only: bool = False
+    max_clients: int = 8
+    max_message_bytes: int = 65536
+    command_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        check_range("port", self.port, 0, 65535)
+        check_range("max_clients", self.max_clients, 1, 64)
+        check_range("max_message_bytes", self.max_message_bytes, 256, 16 * 1024 * 1024)
+        check_range("command_s", self.command_s, 0.01, 600.0)
+        choose_token(self.host, self.token)
+
+
+class Server:
+    """Serves a hub's messages. `start` and `stop` are called from the program's own thread.
+
+    Args:
+        hub: what clients get.
+        controls: what they may do.
+        files: content type and content (bytes, or a path) of further paths, "/volume.nii.gz"; made when asked for.
+    """
+
+    def __init__(
+        self, hub: Hub, controls: Controls, config: ViewConfig | None = None, files: Mapping[str, Made] = NO_FILES
+    ) -> None:
+        self.config = config or ViewConfig()
+        self._hub, self._controls, self._files = hub, controls, dict(files)
+        self._token = choose_token(self.config.host, self.config.token)
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._clients: dict[Client, None] = {}
+        self.port = 0
+
+    def start(self) -> str:
+        """Listen; returns the address to open, with the token where one is needed.
+
+        Raises:
+            PortInUseError: another program has the port.
+            ConfigError: the host is not one of this machine, or the port is not allowed.
+        """
+        if self._thread is not None:
+            raise ConfigError("this server runs already")
+        listener = listen(self.config.host, self.config.port)
+        self.port = listener.getsockname()[1]
+        ready = threading.Event()
+        failed: list[BaseException] = []
+        self._thread = threading.Thread(target=self._run, args=(listener, ready, failed), name="view", daemon=True)
+        self._thread.start()
+        if not ready.wait(START_S) or failed:
+            listener.close()
+            self.stop()
+            raise UsregError(f"the view's server did not start: {failed[0] if failed else 'no answer'}")
+        shown = _reachable() if self.config.host in ALL_INTERFACES else self.config.host
+        return f"http://{host_in_url(shown)}:{self.port}/" + (f"?token={self._token}" if self._token else "")
+
+    def stop(self) -> None:
+        """Tell the clients, close, free the port. A second call does nothing."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        if self._loop is not None and self._stop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._stop.set)
+        thread.join(STOP_S)
+        if thread.is_alive():
+            log.warning("the view's server is still closing")
+
+    # --- in the server's thread ---
+
+    def _run(self, listener: socket.socket, ready: threading.Event, failed: list[BaseException]) -> None:
+        try:
+            asyncio.run(self._serve(listener, ready))
+        except Exception as error:
+            failed.append(error)
+            log.exception("the view's server ended")
+        finally:
+            listener.close()
+            ready.set()
+
+    async def _serve(self, listener: socket.socket, ready: threading.Event) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        desk = Desk(self._controls, self.config.read_only, self.config.command_s)
+        runner = web.AppRunner(
+            self._app(desk), access_log=None, handle_signals=False, keepalive_timeout=15.0, shutdown_timeout=1.0
+        )
+        await runner.setup()
+        try:
+            await web.SockSite(runner, listener).start()
+            ready.set()
+            await self._stop.wait()
+            leaving = [client.send_away("the server stops", GOING_AWAY) for client in list(self._clients)]
+            await asyncio.wait_for(asyncio.gather(*leaving, return_exceptions=True), STOP_S / 2)
+        except asyncio.TimeoutError:
+            pass  # a client that does not read is cut off below
+        finally:
+            for client in self._clients:
+                client.abort()
+            desk.close()
+            await runner.cleanup()
+
+    def _app(self, desk: Desk) -> web.Application:
+        names = (socket.gethostname().lower(),)
+        access = Access(self.config.host, self.port, self._token, names)
+
+        @web.middleware
+        async def guard(request: web.Request, handler) -> web.StreamResponse:
+            reason = access.refusal(request.headers, request.query.get("token", ""))
+            if reason:
+                raise web.HTTPForbidden(text=reason)
+            if access.token and request.path == "/" and "token" in request.query:
+                return _enter(request, access)
+            return await handler(request)
+
+        async def connect(request: web.Request) -> web.StreamResponse:
+            reason = access.socket_refusal(request.headers)
+            if reason:
+                raise web.HTTPForbidden(text=reason)
+            return await self._connect(request, desk)
+
+        app = web.Application(middlewares=[guard], client_max_size=4096)
+        app.on_response_prepare.append(add_headers)
+        app.router.add_get("/ws", connect)
+        add_routes(app, self._files)
+        return app
+
+    async def _connect(self, request: web.Request, desk: Desk) -> web.StreamResponse:
+        connection = Socket(self.config.max_message_bytes)
+        await connection.prepare(request)
+        _tune(request)
+        if len(self._clients) >= self.config.max_clients and not await self._make_room():
+            await refuse(connection, f"{self.config.max_clients} clients are connected, no more are taken")
+            return connection
+        client = Client(connection, request.transport, self._hub, desk)
+        self._clients[client] = None
+        try:
+            await client.run()
+        finally:
+            self._clients.pop(client, None)
+        return connection
+
+    async def _make_room(self) -> bool:
+        """Where all places are taken, a client that has stalled gives way."""
+        stalled = [client for client in self._clients if client.watcher.stalled]
+        if not stalled:
+            return False
+        longest = max(stalled, key=lambda client: client.watcher.unacknowledged_s)
+        del self._clients[longest]
+        asyncio.create_task(longest.send_away("no frame was acknowledged for long, and another client came"))
+        return True
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; see `Server.start` for what it raises."""
+    name = "127.0.0.1" if host == "localhost" else host
+    try:
+        family, *_, address = socket.getaddrinfo(name or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
+            0
+        ]
+        return socket.create_server(address[:2], family=family, backlog=64)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise PortInUseError(
+                f"port {port} of {host or 'this machine'} is taken by another program: "
+                "stop it, choose another port, or port 0 for any free one"
+            ) from error
+        raise ConfigError(f"cannot listen at {host}:{port}: {error}; give an address of this machine") from error
+
+
+def _enter(request: web.Request, access: Access) -> web.StreamResponse:
+    """The token becomes a cookie and leaves the address bar."""
+    if request.headers.get("Sec-Fetch-Site") == "cross-site":  # a redirect would not carry a strict cookie
+        response = web.Response(text="", content_type="text/html", headers={"Refresh": "0; url=/"})
+    else:
+        response = web.Response(status=303, headers={"Location": "/"})
+    response.set_cookie(access.cookie, access.token, httponly=True, samesite="Strict", path="/")
+    return response
+
+
+def _tune(request: web.Request) -> None:
+    """Room for one frame, so that it is handed over in one call, and dead peers are noticed."""
+    connection = request.transport.get_extra_info("socket") if request.transport else None
+    if connection is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+
+def _reachable() -> str:
+    """An address of this machine that others reach, as far as it can be known without asking anybody."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # reserved for documentation; a datagram socket sends nothing here
+            return str(probe.getsockname()[0])
+        except OSError:
+            return "127.0.0.1"
