@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+/** What a pane says in words: which it is, for research only, why there is no slice, that it is not the present. */
+
+import { INK } from "./palette.js";
+import { text, wrapped } from "./words.js";
+
+export const GROUND = "#05070a";
+const TITLES = { us: "ULTRASOUND", slice: "SLICE", fused: "FUSED" };
+const NOTICE = "RESEARCH USE ONLY";
+
+/** Size of small text in a pane, canvas pixels. */
+export function letterSize(rect, ratio) {
+  return Math.max(12.5 * ratio, Math.min(17 * ratio, rect.h / 36));
+}
+
+/** Name of the pane, and why no volume is laid over the frame. */
+export function title(pen, layer) {
+  const { g, rect, size, ratio, look } = pen;
+  const modality = rect.pane === "us" ? "" : ` ${look.scene?.volume?.modality ?? ""}`;
+  const words = TITLES[rect.pane] + (rect.pane === "slice" ? modality : "");
+  text(g, words, rect.x + 0.7 * size, rect.y + 1.35 * size, { size: 0.95 * size, colour: INK.dim, weight: 600 });
+  if (rect.pane === "us" || (layer && pen.header.fused)) return;
+  refused(pen, 4 * ratio);
+}
+
+/** No volume is laid over the frame: a red edge, the word and the reason. */
+function refused(pen, thick) {
+  const { g, rect, size, header } = pen;
+  g.strokeStyle = INK.vermilion;
+  g.lineWidth = thick;
+  g.strokeRect(rect.x + thick / 2, rect.y + thick / 2, rect.w - thick, rect.h - thick);
+  const big = Math.min(2.4 * size, rect.w / 9);
+  let y = rect.y + 1.9 * size + big;
+  text(g, header.status.replaceAll("_", " "), rect.x + 0.7 * size, y, { size: big, colour: INK.vermilion, weight: 700 });
+  for (const line of wrapped(g, header.reason, 1.05 * size, rect.w - 1.4 * size, 3)) {
+    y += 1.45 * size;
+    text(g, line, rect.x + 0.7 * size, y, { size: 1.05 * size, colour: INK.white });
+  }
+}
+
+const SHOWN = (value, digits) => (value === null || value === undefined ? "–" : value.toFixed(digits));
+
+/** The notice, and what is known of the newest estimate. */
+export function foot(pen) {
+  const { g, rect, size, header } = pen;
+  const y = rect.y + rect.h - 0.6 * size;
+  text(g, NOTICE, rect.x + 0.7 * size, y, { size: 0.95 * size, colour: INK.light, weight: 600 });
+  const good = header.status === "ACCEPTED";
+  const score = header.score === null ? "" : `  score ${SHOWN(header.score, 2)}`;
+  const time = `  t ${header.stamp_s.toFixed(2)} s`;
+  const words = rect.w < 30 * size ? header.status : `${header.status}${score}${rect.w > 44 * size ? time : ""}`;
+  const style = { size: 0.95 * size, align: "right", colour: good ? INK.green : INK.orange, weight: 600 };
+  text(g, words.replaceAll("_", " "), rect.x + rect.w - 0.7 * size, y, style);
+}
+
+/** A pane before the first picture. */
+export function drawEmpty(g, rect, ratio) {
+  const size = letterSize(rect, ratio);
+  text(g, TITLES[rect.pane], rect.x + 0.7 * size, rect.y + 1.35 * size, { size: 0.95 * size, colour: INK.dim, weight: 600 });
+  text(g, NOTICE, rect.x + 0.7 * size, rect.y + rect.h - 0.6 * size, { size: 0.95 * size, colour: INK.light, weight: 600 });
+}
+
+/** The words that nobody may overlook: across the pane, readable from two metres. */
+export function drawState(g, rect, ratio, { state, ageMs, why }, header) {
+  if (state === "LIVE") return;
+  const seconds = (ageMs / 1000).toFixed(1);
+  const [word, line, colour] = {
+    STALE: ["STALE", `this picture is ${seconds} s old`, INK.vermilion],
+    CLOSED: ["CONNECTION LOST", why || "connecting again", INK.vermilion],
+    PAUSED: ["PAUSED", header ? `at ${header.stamp_s.toFixed(2)} s` : "", INK.sky],
+    WAITING: ["WAITING", "for the first picture", INK.grey],
+  }[state];
+  const calm = state === "PAUSED" && header;
+  const size = Math.min(rect.h * (calm ? 0.055 : 0.13), (rect.w * 1.35) / word.length, 110 * ratio);
+  const y = rect.y + (calm ? rect.h - 3.2 * letterSize(rect, ratio) - 1.1 * size : rect.h / 2);
+  const style = { size, colour, weight: 800, align: "center", base: "middle" };
+  const tall = calm ? 1.5 * size : 2.3 * size;
+  g.fillStyle = "rgba(5,7,10,0.72)";
+  if (!calm) g.fillRect(rect.x, y - tall / 2 - 0.2 * size, rect.w, tall);
+  text(g, calm ? `❚❚ ${word} ${line}` : word, rect.x + rect.w / 2, y - (calm ? 0 : 0.3 * size), style);
+  if (!calm) text(g, line, rect.x + rect.w / 2, y + 0.55 * size, { ...style, size: Math.max(13 * ratio, 0.3 * size), weight: 600, colour: INK.white });
+  if (state === "STALE" || state === "CLOSED") {
+    const thick = 4 * ratio;
+    g.strokeStyle = colour;
+    g.lineWidth = thick;
+    g.strokeRect(rect.x + thick / 2, rect.y + thick / 2, rect.w - thick, rect.h - thick);
+  }
+}
