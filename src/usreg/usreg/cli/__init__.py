@@ -19,12 +19,14 @@ from .plain import PLAIN
 from .show import progress_bar, show
 from .simulate import simulate_app
 from .train import train_app
+from .view import view
 
 app = typer.Typer(help="Register live ultrasound to a volume. Research use only.", **PLAIN)
 bench_app = typer.Typer(help="Measure against a peer in the same run.", **PLAIN)
 app.add_typer(bench_app, name="bench")
 app.add_typer(simulate_app, name="simulate")
 app.command()(evaluate)
+app.command()(view)
 app.add_typer(train_app, name="train")
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]

@@ -110,7 +110,7 @@ def build_feed(session: Session, config: ReplayConfig) -> Feed:
     if session.config.pose_source == "tf":
         return TransformFeed(session.config.frames.world, session.config.frames.probe, config.poses)
     assert session.arm_path is not None  # the session's own check
-    return JointFeed(JointBuffer(load_arm(session.arm_path)))
+    return JointFeed(JointBuffer(load_arm(session.arm_path)), session.config.frames.probe)
 
 
 def session_filter(session: Session, base: FilterConfig) -> FilterConfig:
@@ -191,7 +191,7 @@ def session_geometry(session: Session) -> ImageGeometry | None:
 def static_transforms(session: Session) -> list[TransformEvent]:
     """Every static transform of the bag; one without a stamp of its own holds from when it was recorded."""
     topic = session.config.topics.tf_static
-    with BagReader(session.bag_path) as bag:
+    with BagReader(session.bag_path, skip_damaged=True) as bag:  # what is damaged is told where the bag is replayed
         if topic not in bag.topics:
             return []
         found = [(to_s(log_ns), t) for _, log_ns, message in bag.messages([topic]) for t in decode_transforms(message)]

@@ -29,6 +29,10 @@ class Feed(Protocol):
         """world_T_probe (4, 4) and its covariance (6, 6)."""
         ...
 
+    def links_at(self, stamp_s: float) -> tuple[tuple[str, ...], Tensor]:
+        """Names along the arm, the probe's last, and poses world_T_link (n, 4, 4)."""
+        ...
+
     def reset(self) -> None:
         """Forget everything that was measured."""
         ...
@@ -37,9 +41,15 @@ class Feed(Protocol):
 class JointFeed:
     """The arm's kinematics give the pose."""
 
-    def __init__(self, buffer: JointBuffer) -> None:
-        self.buffer = buffer
+    def __init__(self, buffer: JointBuffer, probe: str = "us_probe") -> None:
+        self.buffer, self.probe = buffer, probe
         self.at, self.reset = buffer.at, buffer.reset
+
+    def links_at(self, stamp_s: float) -> tuple[tuple[str, ...], Tensor]:
+        """From the arm's base to the probe; raises StalePoseError as `at`."""
+        links = self.buffer.links_at(stamp_s)
+        probe = links[-1:] @ self.buffer.arm.flange_T_probe
+        return (*self.buffer.arm.link_names, self.probe), torch.cat([links, probe])
 
     def take(self, event: Event) -> None:
         """Joint states go into the buffer."""
@@ -87,16 +97,24 @@ class TransformFeed:
         """
         world_T_here = se3.identity()
         edges = []
-        for pose, covariance in reversed(self._chain(stamp_s)):
+        for _, pose, covariance in reversed(self._chain(stamp_s)):
             turn = torch.block_diag(world_T_here[:3, :3], world_T_here[:3, :3])
             world_T_here = world_T_here @ pose
             edges.append((world_T_here[:3, 3], turn @ covariance @ turn.T))
         moved = [se3.move_pivot(covariance, world_T_here[:3, 3] - origin) for origin, covariance in edges]
         return world_T_here, torch.stack(moved).sum(0)
 
-    def _chain(self, stamp_s: float) -> list[tuple[Tensor, Tensor]]:
-        """Pose and covariance of each edge, from the probe up to the world; a static edge has no covariance."""
-        found: list[tuple[Tensor, Tensor]] = []
+    def links_at(self, stamp_s: float) -> tuple[tuple[str, ...], Tensor]:
+        """Every frame from below the world to the probe; raises StalePoseError as `at`."""
+        names, poses = [], [se3.identity()]
+        for name, pose, _ in reversed(self._chain(stamp_s)):
+            names.append(name)
+            poses.append(poses[-1] @ pose)
+        return tuple(names), torch.stack(poses[1:])
+
+    def _chain(self, stamp_s: float) -> list[tuple[str, Tensor, Tensor]]:
+        """Child, pose and covariance of each edge, from the probe up to the world; a static edge has no covariance."""
+        found: list[tuple[str, Tensor, Tensor]] = []
         name = self.probe
         count = len(self._measured) + len(self._static)
         while name != self.world:
@@ -105,12 +123,13 @@ class TransformFeed:
                     f"no chain of transforms leads from '{self.world}' to '{self.probe}' (it ends at '{name}'): "
                     "check the names of frames in session.yaml and that /tf was recorded"
                 )
+            child = name
             if name in self._measured:
                 name, edge = self._measured[name]
-                found.append(edge.at(stamp_s))
+                found.append((child, *edge.at(stamp_s)))
             else:
                 name, pose = self._static[name].at(stamp_s)
-                found.append((pose, _EXACT))
+                found.append((child, pose, _EXACT))
         return found
 
     def reset(self) -> None:

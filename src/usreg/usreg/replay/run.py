@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..data.session_events import FrameEvent, SkippedEvent, TransformEvent, TruthEvent, session_frames
+from ..data.session_events import ReplayConfig as OrderConfig
 from ..data.session_volumes import with_volume
 from ..data.sessions import Session
 from ..errors import LostError, UsregError
@@ -90,7 +91,7 @@ def run_session(session: Session, navigator: Navigator, feed: Feed, skip: Skip |
         skip: told stamp and reason of every message that could not be used.
     """
     waiting: list[Step] = []
-    for step in _steps(session, navigator, feed, skip or (lambda stamp_s, reason: None)):
+    for step in session_steps(session, navigator, feed, skip):
         waiting.append(step)
         ripe = step.stamp_s - navigator.pose_filter.config.lag_s
         while waiting and waiting[0].stamp_s < ripe:
@@ -99,12 +100,16 @@ def run_session(session: Session, navigator: Navigator, feed: Feed, skip: Skip |
         yield _with_lagged(step, navigator)
 
 
-def _steps(session: Session, navigator: Navigator, feed: Feed, skip: Skip) -> Iterator[Step]:
+def session_steps(
+    session: Session, navigator: Navigator, feed: Feed, skip: Skip | None = None, order: OrderConfig | None = None
+) -> Iterator[Step]:
+    """As `run_session`, but at once, without fixed-lag poses; `order`: how the bag's events are put in order."""
+    skip = skip or (lambda stamp_s, reason: None)
     names, truth, landmarks = session.config.frames, dict[tuple[str, str], Tensor](), session_landmarks(session)
     begun = False
     for static in static_transforms(session):
         feed.take(static)
-    for event in session_frames(session, session_geometry(session)):
+    for event in session_frames(session, session_geometry(session), order):
         if isinstance(event, TruthEvent):
             truth[event.parent, event.child] = event.parent_T_child
         elif isinstance(event, SkippedEvent):

@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plays an opened recording into a hub: the thread that paints what is due, and what the page may ask for."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...errors import ConfigError, UsregError
+from ...web.commands import (
+    ClearLandmarks,
+    Command,
+    Landmark,
+    Pause,
+    Seek,
+    Speed,
+    Step,
+    Target,
+    allowed,
+)  # fmt: skip
+from ...web.hub import Hub
+from ...web.painter import Painter
+from ...web.status import Stage, Status, hello_message, status_message
+from ...web.wire import pack
+from .background import Background
+from .content import Content
+from .events import events_of
+from .frames import Frames
+from .known import Result
+from .moments import moment_at, pair_error_mm
+from .playback import Playback
+
+log = logging.getLogger(__name__)
+PREPARING, UNWATCHED = "nothing is registered yet", "nobody watches"
+HELLO_S, STATUS_S = 0.5, 0.5  # at most so often
+MAX_PAIRS = 200
+
+
+@dataclass(frozen=True)
+class ReplayViewConfig:
+    """How a recording is played.
+
+    Args:
+        speed: times its own. loop: begin again at the end. read_only: nothing but the playback can be moved.
+    """
+
+    speed: float = 1.0
+    loop: bool = False
+    read_only: bool = False
+
+
+class Viewer:
+    """A source of the live page; see the module. `start` and `stop` are called from the program's own thread."""
+
+    kind = "replay"
+    names = ("pause", "step", "seek", "speed", "target", "landmark", "clear_landmarks")
+
+    def __init__(
+        self, content: Content, hub: Hub, painter: Painter | None = None, config: ReplayViewConfig | None = None
+    ) -> None:
+        self.content, self.hub, self.painter = content, hub, painter or Painter()
+        self.config = config or ReplayViewConfig()
+        self.playback = Playback(content.stamps_s, self.config.speed, self.config.loop)
+        self.target_ct = content.target_ct
+        self.pairs: list[dict[str, Any]] = []
+        self.shown = -1  # index of the frame that was painted last
+        self._frames = Frames(content.bag, content.frames)
+        self._changed = threading.Condition()
+        self._ending = False
+        self._seq, self._painted = 0, tuple[Any, ...]()
+        self._work_ms = {"reading": math.nan, "painting": math.nan}
+        self._told = dict[str, Any]()
+        self._threads = [
+            threading.Thread(target=work, name=f"view-{name}", daemon=True)
+            for name, work in (("play", self._play), ("tell", self._tell), ("organs", self._organs))
+        ]
+        self._background = None if content.session is None else Background(content.session, {}, self._take, self._ended)
+        self.playback.hold(UNWATCHED, True)
+        self.playback.hold(PREPARING, content.session is not None)
+
+    def start(self) -> None:
+        """Show the scene, register, and play as soon as somebody watches."""
+        for key, message in self.painter.use(self.content.volume, self.content.landmarks, self.target_ct):
+            self.hub.keep("hello", self._hello())
+            self.hub.keep(key, message)
+        self.hub.on_watch(self._watched)
+        if self._background is not None:
+            self._background.start()
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """End the threads and the registration."""
+        with self._changing():
+            self._ending = True
+        if self._background is not None:
+            self._background.stop()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(3.0)
+        self._frames.close()
+
+    def files(self) -> dict[str, Any]:
+        """Files that the page may ask the server for."""
+        return {}
+
+    # --- what the page asks for -----------------------------------------------------------------------------------
+
+    def call(self, command: Command) -> dict[str, Any]:
+        """Do it; raises ConfigError for what a recording cannot do."""
+        actions: Mapping[type, Callable[[Any], None]] = {
+            Pause: self._pause, Step: lambda c: self.playback.step(), Seek: lambda c: self.playback.seek(c.index),
+            Speed: lambda c: self.playback.set_speed(c.factor), Target: self._aim, Landmark: self._pair,
+            ClearLandmarks: lambda c: self.pairs.clear(),
+        }  # fmt: skip
+        action = actions.get(type(command))
+        if action is None:
+            raise ConfigError(f"a recording does not take {type(command).__name__}; it takes {', '.join(self.names)}")
+        with self._changing():
+            action(command)
+            return {"index": self.playback.index, "state": self.playback.state}
+
+    def _pause(self, command: Pause) -> None:
+        self.playback.hold(PREPARING, False)
+        self.playback.pause(command.on)
+
+    def _aim(self, command: Target) -> None:
+        self.target_ct = None if command.ct is None else torch.tensor(command.ct, dtype=torch.float64)
+        for key, message in self.painter.use(self.content.volume, self.content.landmarks, self.target_ct):
+            self.hub.keep(key, message)
+
+    def _pair(self, command: Landmark) -> None:
+        if len(self.pairs) >= MAX_PAIRS:
+            raise ConfigError(f"{MAX_PAIRS} landmarks are placed: clear them first")
+        index = self.playback.index
+        world, ct = (torch.tensor(p, dtype=torch.float64) for p in (command.world, command.ct))
+        error_mm = pair_error_mm(self.content, index, world, ct)
+        if math.isnan(error_mm):
+            raise ConfigError("no pose of the volume is shown with this frame: choose another frame")
+        name = command.name or f"landmark {len(self.pairs) + 1}"
+        pair = {"name": name, "world": list(command.world), "ct": list(command.ct), "error_mm": error_mm}
+        self.pairs.append(pair | {"index": index})
+
+    # --- what comes from elsewhere --------------------------------------------------------------------------------
+
+    def _take(self, stamp_s: float, result: Result) -> None:
+        self.content.put(stamp_s, result)
+        with self._changing():
+            self.playback.hold(PREPARING, False)
+
+    def _ended(self, why: str) -> None:
+        if why:
+            log.warning("not all frames are registered: %s", why)
+        with self._changing():
+            self.content.ended(why)
+            self.playback.hold(PREPARING, False)
+
+    def _watched(self, watched: bool) -> None:
+        with self._changing():
+            self.playback.hold(UNWATCHED, not watched)
+            self._painted = ()
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        with self._changed:
+            yield
+            self._changed.notify_all()
+
+    # --- threads --------------------------------------------------------------------------------------------------
+
+    def _play(self) -> None:
+        """Paint the newest frame that is due, whenever that has changed and a client can take it."""
+        while not self._ending:
+            with self._changed:
+                if self._wanted() == self._painted or not self.hub.watched:
+                    self._changed.wait(min(self.playback.wait_s, 0.5))
+                    continue
+            if self.hub.wait_hungry(0.05):
+                self._paint()
+
+    def _wanted(self) -> tuple[Any, ...]:
+        """What a picture depends on."""
+        index = self.playback.index
+        return index, self.playback.state, self.playback.speed, self.content.results[index], self.target_ct
+
+    def _paint(self) -> None:
+        with self._changed:
+            wanted = self._wanted()
+            index, speed, state = wanted[0], self.playback.speed, self.playback.state
+        begun = time.perf_counter()
+        try:
+            frame = self._frames[index]
+            read = time.perf_counter()
+            age_s, paused = self.playback.age_s(index), state != "running"
+            moment = moment_at(self.content, frame, age_s, self.playback.period_s / speed, paused, self.target_ct)
+            message = self.painter.frame(moment, self._seq + 1)
+        except UsregError as error:
+            log.error("frame %d cannot be shown: %s", index, error)
+            self._painted = wanted
+            return
+        self._seq, self._painted, self.shown = self._seq + 1, wanted, index
+        self.hub.show(self._seq, message)
+        self._work_ms = {"reading": 1e3 * (read - begun), "painting": 1e3 * (time.perf_counter() - read)}
+
+    def _tell(self) -> None:
+        """Keep hello and status up to date, not more often than a person can read."""
+        while not self._ending:
+            if self.hub.watched:
+                self._keep("hello", (self.content.done, self.content.registering), self._hello)
+                status = self._status()
+                self._keep("status", status, partial(status_message, status))
+            with self._changed:
+                self._changed.wait_for(lambda: self._ending, STATUS_S)
+
+    def _keep(self, key: str, state: Any, message: Callable[[], bytes]) -> None:
+        if self._told.get(key) != state:
+            self._told[key] = state
+            self.hub.keep(key, message())
+
+    def _organs(self) -> None:
+        """The organs' surfaces, once somebody watches: the first time they take a while."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._ending or self.hub.watched)
+        volume = self.content.volume
+        if volume is None or self._ending:
+            return
+        try:
+            for key, message in self.painter.organs(volume):
+                if self._ending:
+                    return
+                self.hub.keep(key, message)
+        except UsregError as error:
+            log.warning("no surfaces of organs: %s", error)
+
+    # --- messages -------------------------------------------------------------------------------------------------
+
+    def _hello(self) -> bytes:
+        c = self.content
+        replay = {
+            "count": len(c.frames), "begin_s": c.frames[0].stamp_s, "end_s": c.frames[-1].stamp_s,
+            "speed": self.config.speed, "events": events_of(c.frames, c.results, c.skipped), "has_truth": c.has_truth,
+            "landmarks": bool(c.landmarks),
+            "registering": {"done": c.done, "total": len(c.frames)} if c.registering else None,
+        }  # fmt: skip
+        series = {f"series_{name}": values for name, values in c.known_series().items()}
+        commands, read_only = allowed(self, self.config.read_only), self.config.read_only
+        header = hello_message(c.title, self.kind, commands, read_only, c.system, replay)
+        return pack(header, {"stamps": np.array(c.stamps_s), **series})
+
+    def _status(self) -> Status:
+        with self._changed:
+            index, state, pairs = self.playback.index, self.playback.state, tuple(self.pairs)
+        stamp_s = self.content.frames[index].stamp_s
+        past = [h.rows for h in self.content.hypotheses if h.stamp_s <= stamp_s]
+        return Status(
+            state, stages=self._stages(index), hypotheses=past[-1] if past else (), landmark_pairs=pairs,
+            clients=len(self.hub.figures()["clients"]),
+        )  # fmt: skip
+
+    def _stages(self, index: int) -> tuple[Stage, ...]:
+        result, c = self.content.results[index], self.content
+        work = [Stage(name, latency_ms=round(ms), work_ms=round(ms)) for name, ms in self._work_ms.items() if ms == ms]
+        compute_ms = math.nan if result is None else 1e3 * result.compute_s
+        text = f"{c.done} of {len(c.frames)} frames" if c.registering else c.no_register
+        level = "WARN" if c.no_register and not c.registering else "OK"
+        return (*work, Stage("registration", level, text, latency_ms=compute_ms, work_ms=compute_ms))
