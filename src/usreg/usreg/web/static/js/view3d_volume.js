@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+// What moves with the volume: organs, its box at the smoothed and at the newest raw pose, letters of the patient's sides.
+import * as THREE from "../vendor/three/three.module.js";
+import { apply } from "./geometry.js";
+import { INK } from "./palette.js";
+import { bodyMaterial, bodyMesh, disposeTree, lines } from "./view3d_materials.js";
+import { BOX_EDGES, bounds, boxCorners, sideLetters } from "./view3d_math.js";
+import { axesOf, setPose } from "./view3d_parts.js";
+
+const LANDMARK_MM = 1.6;
+
+/** The volume of the session; nothing of it is drawn without a pose. */
+export class VolumeParts {
+  constructor() {
+    this.smoothed = new THREE.Group();
+    this.raw = new THREE.Group();
+    this.group = new THREE.Group().add(this.smoothed, this.raw);
+    this.box = null;
+    this.letters = [];
+    this._organs = new Map();
+    this._pose = null;
+    this.setPoses(null, null);
+  }
+
+  /** Another volume, or none: {ct_T_index, size} in its header. */
+  setScene({ volume, landmarks }) {
+    this._clear();
+    if (!volume) return;
+    const corners = boxCorners(volume.ct_T_index, volume.size);
+    this.box = bounds(corners);
+    const edges = BOX_EDGES.flat().map((corner) => corners[corner]);
+    const axes = 0.18 * this.box.radius;
+    this.smoothed.add(lines(edges, INK.light), axesOf(axes, this.box.centre));
+    this.raw.add(lines(edges, INK.orange, { dashMm: 0.025 * this.box.radius }), axesOf(0.6 * axes, this.box.centre, true));
+    this.letters = sideLetters(this.box);
+    if (landmarks?.length) this.smoothed.add(landmarkDots(landmarks.map((landmark) => landmark.ct)));
+  }
+
+  /** Draw an organ; one that comes again replaces the first. */
+  addOrgan({ value, colour, opacity }, { vertices, normals, triangles }) {
+    const before = this._organs.get(value);
+    if (before) {
+      this.smoothed.remove(before);
+      disposeTree(before);
+    }
+    const mesh = bodyMesh(vertices, normals, triangles, bodyMaterial(colour, opacity));
+    mesh.geometry.computeBoundingSphere();
+    const radius = mesh.geometry.boundingSphere.radius;
+    // Glass is drawn from the inside out: what lies inside a larger organ comes first.
+    if (mesh.material.transparent) mesh.renderOrder = 10 + radius;
+    this._organs.set(value, mesh);
+    this.smoothed.add(mesh);
+  }
+
+  /** Poses as 16 numbers or null: then what they place is hidden. */
+  setPoses(smoothed, raw) {
+    this._pose = smoothed;
+    this.smoothed.visible = Boolean(smoothed);
+    this.raw.visible = Boolean(raw);
+    if (smoothed) setPose(this.smoothed, smoothed);
+    if (raw) setPose(this.raw, raw);
+  }
+
+  /** A point of ct in the world; null while nobody knows where the volume lies. */
+  toWorld(ct) {
+    return this._pose && apply(this._pose, ct);
+  }
+
+  /** Centre and radius of the box in the world, mm; null without a volume or its pose. */
+  sphere() {
+    return this.box && this._pose ? { centre: this.toWorld(this.box.centre), radius: this.box.radius } : null;
+  }
+
+  _clear() {
+    for (const group of [this.smoothed, this.raw]) {
+      disposeTree(group);
+      group.clear();
+    }
+    this._organs.clear();
+    this.letters = [];
+    this.box = null;
+  }
+}
+
+function landmarkDots(points) {
+  const dots = new THREE.InstancedMesh(new THREE.OctahedronGeometry(LANDMARK_MM), bodyMaterial(INK.white), points.length);
+  points.forEach((point, k) => dots.setMatrixAt(k, new THREE.Matrix4().makeTranslation(...point)));
+  dots.frustumCulled = false;
+  return dots;
+}

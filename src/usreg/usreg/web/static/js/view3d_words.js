@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+// Words over the 3D picture: letters at points of the scene, what the colours mean, why something is not there, buttons.
+import * as THREE from "../vendor/three/three.module.js";
+import { INK } from "./palette.js";
+
+const FACE = "system-ui, 'Noto Sans', 'DejaVu Sans', sans-serif";
+const EDGE = "0 0 3px #000, 0 0 3px #000, 0 0 6px #000";
+const LEGEND = [
+  ["smoothed pose", INK.light, "solid"],
+  ["newest raw pose", INK.orange, "dashed"],
+  ["frame", INK.sky, "solid"],
+  ["sweep, target", INK.yellow, "solid"],
+];
+
+function made(tag, style, text = "") {
+  const element = document.createElement(tag);
+  Object.assign(element.style, { fontFamily: FACE, fontSize: "14px", textShadow: EDGE, ...style });
+  element.textContent = text;
+  return element;
+}
+
+/** A layer of words over a pane; lets the mouse through, but not at its buttons. */
+export class Words {
+  constructor(pane) {
+    this.layer = made("div", { position: "absolute", inset: "0", overflow: "hidden", pointerEvents: "none" });
+    this._labels = [];
+    this._notice = made("div", {
+      position: "absolute", left: "50%", top: "50%", transform: "translate(-50%,-50%)", maxWidth: "80%",
+      padding: "8px 14px", borderRadius: "6px", background: "rgba(10,14,18,0.8)", color: INK.light, fontSize: "16px",
+      textAlign: "center",
+    });
+    this._legend = made("div", { position: "absolute", left: "8px", bottom: "8px", color: INK.light, lineHeight: "1.35" });
+    for (const [words, colour, dash] of LEGEND) {
+      const row = made("div", {});
+      row.append(
+        made("span", {
+          display: "inline-block", width: "22px", marginRight: "8px", borderTop: `3px ${dash} ${colour}`,
+          verticalAlign: "middle",
+        }),
+        words,
+      );
+      this._legend.append(row);
+    }
+    this._buttons = made("div", { position: "absolute", right: "8px", top: "8px", display: "flex", gap: "6px" });
+    this.layer.append(this._legend, this._notice, this._buttons);
+    pane.append(this.layer);
+    this.note("");
+  }
+
+  /** A button; returns a function that shows whether it is on. */
+  button(words, title, pressed) {
+    const button = made("button", {
+      pointerEvents: "auto", minHeight: "34px", padding: "4px 12px", borderRadius: "6px", cursor: "pointer",
+      border: `1px solid ${INK.dim}`, background: "rgba(20,26,32,0.85)", color: INK.light,
+    }, words);
+    button.type = "button";
+    button.title = title;
+    button.addEventListener("click", pressed);
+    this._buttons.append(button);
+    return (on) => {
+      button.setAttribute("aria-pressed", String(on));
+      button.style.borderColor = button.style.color = on ? INK.orange : "";
+      if (!on) Object.assign(button.style, { borderColor: INK.dim, color: INK.light });
+    };
+  }
+
+  /** Why the pane, or a part of it, is empty; "" takes it away. `low`: at the bottom, since something is drawn. */
+  note(words, low = false) {
+    if (this._notice.textContent !== words) this._notice.textContent = words;
+    Object.assign(this._notice.style, { display: words ? "block" : "none", top: low ? "86%" : "50%" });
+    this.noted = words;
+  }
+
+  /** Place labels [{text, world: [x, y, z], colour}] as a camera sees them, in a pane of width x height. */
+  place(labels, camera, width, height) {
+    while (this._labels.length < labels.length) {
+      const label = made("div", { position: "absolute", left: "0", top: "0", fontWeight: "700", fontSize: "16px" });
+      this.layer.prepend(label);
+      this._labels.push(label);
+    }
+    this._labels.forEach((label, k) => {
+      const at = labels[k] && onScreen(labels[k].world, camera, width, height);
+      label.style.display = at ? "block" : "none";
+      if (!at) return;
+      if (label.textContent !== labels[k].text) label.textContent = labels[k].text;
+      label.style.color = labels[k].colour;
+      label.style.transform = `translate(${at[0].toFixed(1)}px,${at[1].toFixed(1)}px) translate(-50%,-50%)`;
+    });
+  }
+
+  /** The same words drawn on a 2D canvas, for a snapshot. */
+  draw(g, labels, camera, width, height) {
+    g.textAlign = "center";
+    g.textBaseline = "middle";
+    for (const { text, world, colour } of labels) {
+      const at = onScreen(world, camera, width, height);
+      if (at) outlined(g, text, at[0], at[1], `700 16px ${FACE}`, colour);
+    }
+    g.textAlign = "left";
+    LEGEND.forEach(([words, colour, dash], k) => {
+      const y = height - 18 - 19 * (LEGEND.length - 1 - k);
+      g.strokeStyle = colour;
+      g.lineWidth = 3;
+      g.setLineDash(dash === "dashed" ? [5, 4] : []);
+      g.beginPath();
+      g.moveTo(8, y);
+      g.lineTo(30, y);
+      g.stroke();
+      outlined(g, words, 38, y, `14px ${FACE}`, INK.light);
+    });
+    g.textAlign = "center";
+    if (this.noted) outlined(g, this.noted, width / 2, 0.86 * height, `16px ${FACE}`, INK.light);
+  }
+
+  dispose() {
+    this.layer.remove();
+  }
+}
+
+function outlined(g, words, x, y, font, colour) {
+  g.font = font;
+  g.setLineDash([]);
+  g.strokeStyle = "rgba(0,0,0,0.85)";
+  g.lineWidth = 3;
+  g.strokeText(words, x, y);
+  g.fillStyle = colour;
+  g.fillText(words, x, y);
+}
+
+const point = new THREE.Vector3();
+
+function onScreen(world, camera, width, height) {
+  point.set(...world).project(camera);
+  if (Math.abs(point.z) > 1) return null; // behind the camera, or too far
+  return [((point.x + 1) / 2) * width, ((1 - point.y) / 2) * height];
+}
