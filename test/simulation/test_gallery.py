@@ -18,8 +18,9 @@ from usreg.evaluation.appearance import depth_profile, grey_histogram, speckle_s
 from usreg.fusion.labels import label_slice
 from usreg.geometry.plane import PlaneGrid
 from usreg.geometry.sector import SectorGeometry, full_rectangle
+from usreg.rendering.surface import Surface, SurfaceConfig
 from usreg.rendering.ultrasound import UltrasoundConfig
-from usreg.simulation.body import Body, BodyConfig, Surface, SurfaceConfig, Tube, ct_image
+from usreg.simulation.body import Body, BodyConfig, Tube, ct_image
 from usreg.simulation.gallery import GalleryConfig, make_gallery
 from usreg.simulation.gallery.echo import Frames, marked, real_frames
 from usreg.simulation.gallery.make import Gallery

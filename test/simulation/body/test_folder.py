@@ -16,9 +16,10 @@ from usreg.data.types import Volume
 from usreg.data.volumes import read_volume, write_volume
 from usreg.errors import ConfigError, FileFormatError, MissingFileError, WriteError
 from usreg.geometry.grid import VoxelGrid
+from usreg.rendering.surface import enclosed_volume
 from usreg.simulation.body import BodyFolderConfig, make_body, read_body, read_body_file, simulate_body
 from usreg.simulation.body.config import BodyConfig
-from usreg.simulation.body.surfaces import GROUPS, enclosed_volume
+from usreg.simulation.body.surfaces import GROUPS
 from usreg.simulation.body.types import VALUE
 
 SPACING = 5.0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Triangle meshes in binary PLY, LPS mm, as 3D Slicer, MeshLab and VTK read them."""
+"""Triangle meshes: binary PLY in LPS mm, as 3D Slicer, MeshLab and VTK read them; binary STL in metres for RViz."""
 
 from __future__ import annotations
 
@@ -73,6 +73,23 @@ def read_mesh(path: str | Path) -> tuple[Tensor, Tensor]:
     except ShapeError as error:
         raise FileFormatError(str(error)) from error
     return vertices, triangles
+
+
+def write_stl(path: str | Path, vertices_mm: Tensor, triangles: Tensor) -> None:
+    """Write a mesh, given in mm, as binary STL in metres: the unit of ROS, which RViz takes a mesh file to be in.
+
+    Raises:
+        As `write_mesh`.
+    """
+    _check(vertices_mm.shape, triangles, "the mesh")
+    corners = vertices_mm.numpy().astype(np.float64)[triangles.numpy()] * 1e-3
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30)
+    facets = np.zeros(len(corners), np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")]))
+    facets["normal"], facets["corners"] = normals, corners
+    with atomic_file(path) as stream:
+        stream.write(b"usreg, LPS, metres".ljust(80) + len(facets).to_bytes(4, "little"))
+        stream.write(facets.tobytes())
 
 
 def _face() -> np.dtype:

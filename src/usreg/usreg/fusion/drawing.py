@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -15,7 +15,7 @@ from ..data.types import ImageGeometry
 from ..geometry.plane import PlaneGrid
 from ..geometry.sector import SectorGeometry, full_rectangle
 from .labels import Contour
-from .palette import GREY, ORANGE, VERMILION, WHITE, Colour, label_colour
+from .palette import GREY, ORANGE, VERMILION, WHITE, Colour
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 NOTICE = "RESEARCH USE ONLY"
@@ -78,39 +78,36 @@ def draw_marker(picture: np.ndarray, sector: SectorGeometry) -> None:
     cv2.circle(picture, centre, radius, WHITE, 1, cv2.LINE_AA, SHIFT)
 
 
+@functools.lru_cache(maxsize=16)
+def ruler_ticks(sector: SectorGeometry) -> tuple[tuple[int, float], ...]:
+    """Ticks of the depth ruler: depth below the transducer's face in mm, every 10, and the row that it has."""
+    top, last = skin_mm(sector)[1], sector.plane.height - 0.5
+    depths = (10 * n for n in range(int(sector.depth_mm // 10) + 1))
+    ticks = ((depth, (top + depth) / sector.pixel_to_mm[1][1]) for depth in depths)
+    return tuple((depth, row) for depth, row in ticks if -0.5 <= row < last)
+
+
 def draw_ruler(picture: np.ndarray, sector: SectorGeometry) -> None:
     """Depth at the left edge: a tick every 10 mm below the transducer's face, a number (cm) every 50 mm."""
-    height, top = picture.shape[0], skin_mm(sector)[1]
-    for number in range(int(sector.depth_mm // 10) + 1):
-        row = round((top + 10.0 * number) / sector.pixel_to_mm[1][1])
-        if not 0 <= row < height:
-            continue
-        long = number % 5 == 0
+    height = picture.shape[0]
+    for depth, at in ruler_ticks(sector):
+        row, long = round(at), depth % 50 == 0
         cv2.line(picture, (0, row), ((10 if long else 5) * height // 400 + 2, row), GREY, 1)
-        if long and number:
-            write(picture, str(number), (12 * height // 400 + 4, row + 4 * height // 400), GREY, 0.8)
+        if long and depth:
+            write(picture, str(depth // 10), (12 * height // 400 + 4, row + 4 * height // 400), GREY, 0.8)
 
 
 def draw_contours(
-    picture: np.ndarray,
-    contours: Sequence[Contour],
-    inside: np.ndarray,
-    names: bool,
-    colours: Mapping[int, Colour] | None = None,
+    picture: np.ndarray, outlines: Sequence[tuple[Contour, Colour]], inside: np.ndarray, names: bool, bold: bool = False
 ) -> None:
-    """Outlines of labels where `inside` (h, w) bool, with a list of names.
-
-    Args:
-        colours: of labels by value, drawn bold; None: those that they have in every view, drawn fine.
-    """
-    thick, layer = max(1 if colours is None else 2, picture.shape[0] // 400), picture.copy()
-    shown = [(c, label_colour(c.value) if colours is None else colours[c.value]) for c in contours]
-    for contour, colour in shown:
+    """Outlines of labels where `inside` (h, w) bool, with a list of names."""
+    thick, layer = max(2 if bold else 1, picture.shape[0] // 400), picture.copy()
+    for contour, colour in outlines:
         for outline in contour.outlines:
             _polyline(layer, outline, colour, thick)
     cv2.copyTo(layer, inside.view(np.uint8), picture)
     if names:
-        _draw_names(picture, [(contour.name, colour) for contour, colour in shown])
+        _draw_names(picture, [(contour.name, colour) for contour, colour in outlines])
 
 
 def _draw_names(picture: np.ndarray, names: list[tuple[str, Colour]]) -> None:

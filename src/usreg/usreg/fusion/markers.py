@@ -99,6 +99,7 @@ class SweepTrail:
         check_range("max_points", max_points, 2, 100000)
         self.min_step_mm = min_step_mm
         self._points: deque[Tensor] = deque(maxlen=max_points)
+        self._line: Line | None = None
 
     def add(self, tracked: TrackedFrame) -> None:
         """Append the frame's place if it lies `min_step_mm` from the last one."""
@@ -107,15 +108,19 @@ class SweepTrail:
         point = se3.transform_points(tracked.world_T_image, skin)[0]
         if not self._points or (point - self._points[-1]).norm() >= self.min_step_mm:
             self._points.append(point)
+            self._line = None
 
     def line(self) -> Line:
         """The trail (N, 3) in the world."""
-        points = torch.stack(tuple(self._points)) if self._points else torch.zeros(0, 3, dtype=torch.float64)
-        return Line("sweep", points, YELLOW)
+        if self._line is None:
+            points = torch.stack(tuple(self._points)) if self._points else torch.zeros(0, 3, dtype=torch.float64)
+            self._line = Line("sweep", points, YELLOW)
+        return self._line
 
     def reset(self) -> None:
         """Forget the trail."""
         self._points.clear()
+        self._line = None
 
 
 def target_dot(point_ct: Tensor) -> Dot:

@@ -21,8 +21,8 @@ from ..rendering import slice_fast
 from . import drawing
 from .compose import blend, checkerboard, enlarge
 from .config import WINDOWS, OverlayConfig
-from .labels import label_contours
-from .palette import distinct_colours
+from .labels import Contour, label_contours
+from .palette import Colour, distinct_colours, label_colour
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,22 +178,39 @@ def _compose(
     return cv2.cvtColor(frame, cv2.COLOR_GRAY2RGB)
 
 
+def label_outlines(
+    volume: Volume, ct_T_image: Tensor, sector: SectorGeometry, config: OverlayConfig
+) -> list[tuple[Contour, Colour]]:
+    """Outlines of the labels at a frame, in its pixels, with their colours; they run on outside of the sector.
+
+    Mode "vessels": those of vessels alone, in colours that differ.
+    """
+    step = max(2, config.slice_step)
+    plane = coarse(sector.plane, step)
+    shown = replace(sector, plane=plane).mask().numpy()
+    contours = label_contours(volume, ct_T_image, plane, step, shown, config.outlined)
+    colours = _vessel_colours(volume, config)
+    return [(c, colours[c.value] if c.value in colours else label_colour(c.value)) for c in contours]
+
+
+def _vessel_colours(volume: Volume, config: OverlayConfig) -> dict[int, Colour]:
+    """Of vessels, where they are shown alone."""
+    alone = [v for v, name in volume.label_names.items() if config.mode == "vessels" and config.outlined(name)]
+    return distinct_colours(alone)
+
+
 def _contours(
     picture: np.ndarray, volume: Volume, ct_T_image: Tensor, sector: SectorGeometry, config: OverlayConfig
 ) -> None:
     vessels = config.mode == "vessels"
-    alone = [value for value, name in volume.label_names.items() if vessels and config.outlined(name)]
-    if volume.labels is None or (vessels and not alone):
+    if volume.labels is None or (vessels and not _vessel_colours(volume, config)):
         if config.mode in ("contours", "vessels") and config.text:
             at = (picture.shape[1] // 20, picture.shape[0] // 12)
             what = "labels of vessels" if vessels else "labels"
             drawing.write(picture, f"the volume has no {what}", at, drawing.WHITE)
         return
-    step = max(2, config.slice_step)
-    plane = coarse(sector.plane, step)
-    shown = replace(sector, plane=plane).mask().numpy()
-    contours = label_contours(volume, ct_T_image, plane, step, shown, config.outlined)
-    drawing.draw_contours(picture, contours, sector.mask().numpy(), config.text, distinct_colours(alone) or None)
+    outlines = label_outlines(volume, ct_T_image, sector, config)
+    drawing.draw_contours(picture, outlines, sector.mask().numpy(), config.text, bold=vessels)
 
 
 def _annotate(picture: np.ndarray, sector: SectorGeometry, config: OverlayConfig, note: str) -> None:

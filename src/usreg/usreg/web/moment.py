@@ -12,23 +12,11 @@ from torch import Tensor
 
 from ..data.types import Frame, check_pose
 from ..errors import ConfigError, ShapeError
+from ..smoothing import Breathing
 
 MomentStatus = Literal[
     "ACCEPTED", "REJECTED", "LOST", "NO_OVERLAP", "ERROR", "NOT_TRACKED", "NO_VOLUME", "WAITING"
 ]  # of the newest estimate; the last three: there is none
-
-
-@dataclass(frozen=True)
-class Breathing:
-    """Where in a breath the filter's model is.
-
-    Args:
-        phase_rad: within a breath. depth_mm: of the motion. period_s: of a breath.
-    """
-
-    phase_rad: float
-    depth_mm: float
-    period_s: float
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,9 +6,9 @@ from .config import BodyConfig
 from .ct import CtConfig, ct_image
 from .folder import BodyFile, BodyFolderConfig, read_body, read_body_file, simulate_body
 from .mr import MrConfig, mr_image
-from .surfaces import SurfaceConfig, surfaces
+from .surfaces import surfaces
 from .totalsegmentator import LabelConfig, body_from_labels, read_labelled
-from .types import ORGANS, STRUCTURES, VALUE, Body, Surface, Tube
+from .types import ORGANS, STRUCTURES, VALUE, Body, Tube
 
 __all__ = [
     "Body",
@@ -20,8 +20,6 @@ __all__ = [
     "MrConfig",
     "ORGANS",
     "STRUCTURES",
-    "Surface",
-    "SurfaceConfig",
     "Tube",
     "VALUE",
     "body_from_labels",

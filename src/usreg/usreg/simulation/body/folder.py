@@ -29,11 +29,12 @@ from ...data.share import inside
 from ...data.types import Volume
 from ...data.volumes import read_volume, write_volume
 from ...errors import ConfigError, FileFormatError
+from ...rendering.surface import SurfaceConfig
 from .anatomy import make_body
 from .config import BodyConfig
 from .ct import CtConfig, ct_image
 from .mr import MrConfig, mr_image
-from .surfaces import SurfaceConfig, surfaces
+from .surfaces import surfaces
 from .totalsegmentator import LabelConfig, body_from_labels, fine_ct, read_labelled
 from .types import STRUCTURES, Body, Tube
 

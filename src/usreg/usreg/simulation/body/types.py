@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a digital body is: structures by label value, vessels as tubes, landmarks, triangulated surfaces."""
+"""What a digital body is: structures by label value, vessels as tubes, landmarks."""
 
 from __future__ import annotations
 
@@ -72,25 +72,6 @@ class Tube:
     start_radius_mm: float
     stop_radius_mm: float
     structure: str
-
-
-@dataclass(frozen=True, eq=False)
-class Surface:
-    """A closed triangle mesh in `ct`.
-
-    Args:
-        vertices_mm: (V, 3) float32. triangles: (T, 3) int64, normals point outwards.
-    """
-
-    vertices_mm: Tensor
-    triangles: Tensor
-
-    def __post_init__(self) -> None:
-        if self.vertices_mm.dim() != 2 or self.vertices_mm.shape[1] != 3 or self.triangles.shape[1:] != (3,):
-            raise ShapeError(
-                f"a surface needs vertices (V, 3) and triangles (T, 3), got {tuple(self.vertices_mm.shape)}, "
-                f"{tuple(self.triangles.shape)}"
-            )
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 from ...config import check_range
 from ...evaluation.appearance import SpeckleConfig
+from ...rendering.surface import SurfaceConfig
 from ...rendering.ultrasound import PaperConfig, UltrasoundConfig
-from ..body import BodyConfig, CtConfig, MrConfig, SurfaceConfig
+from ..body import BodyConfig, CtConfig, MrConfig
 from ..breathing import BreathingConfig
 from ..scanner import ScannerConfig
 

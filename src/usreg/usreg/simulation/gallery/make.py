@@ -14,7 +14,8 @@ from ...config import check_range
 from ...data.atomic import atomic_folder, write_text
 from ...data.types import Volume
 from ...geometry.sector import SectorGeometry
-from ..body import Body, Surface, ct_image, make_body, mr_image, surfaces
+from ...rendering.surface import Surface
+from ..body import Body, ct_image, make_body, mr_image, surfaces
 from ..depth import at_depth
 from ..skin import Skin, find_skin
 from ..windows import find_windows

@@ -11,7 +11,8 @@ from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
 
 from ...geometry import se3
-from ..body.types import Body, Surface, Tube
+from ...rendering.surface import Surface
+from ..body.types import Body, Tube
 from .movement import Ride, arm_points, probe_track
 from .palette import COLOURS
 from .pictures import Picture, Tile, montage

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..body.types import Surface, Tube
+from ...rendering.surface import Surface
+from ..body.types import Tube
 from .pictures import Picture
 
 SIDES = 10  # of a tube

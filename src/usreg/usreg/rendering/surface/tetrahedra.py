@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from ...compiled import njit
 
+Field = NDArray[np.float32]
+
 # Corners of the six tetrahedra of a cube as bit masks (x 1, y 2, z 4), along the diagonal 0 -> 7; the last column is 1
 # where the corners are right-handed.
 TETRAHEDRA = np.array([

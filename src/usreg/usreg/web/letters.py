@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Patient directions at the sides of a picture, from a pose into a volume that is given in LPS."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+# towards +x, +y, +z of LPS, and away
+TOWARDS, AWAY = "LPS", "RAI"
+OBLIQUE = math.sin(math.radians(22.5))  # share of a second direction that is worth a second letter
+
+
+def side_letters(ct_T_image: Tensor) -> dict[str, str]:
+    """Letters at the sides of a picture: where its right, left, bottom and top look to in the patient.
+
+    Args:
+        ct_T_image: (4, 4); `ct` in LPS, x of the image to the right, y down.
+
+    Returns:
+        One letter of R L A P S I a side; two, the stronger first, where the side lies 22.5 degrees or more off it.
+    """
+    right, down = (ct_T_image[:3, i].tolist() for i in range(2))
+    return {
+        "right": direction_letters(right),
+        "left": direction_letters([-v for v in right]),
+        "bottom": direction_letters(down),
+        "top": direction_letters([-v for v in down]),
+    }
+
+
+def direction_letters(direction: list[float]) -> str:
+    """Letters of a direction (x, y, z) in LPS that is not zero."""
+    length = math.hypot(*direction)
+    shares = sorted(((abs(v) / length, axis) for axis, v in enumerate(direction)), key=lambda s: (-s[0], s[1]))
+    kept = [shares[0], *(s for s in shares[1:2] if s[0] >= OBLIQUE)]
+    return "".join((TOWARDS if direction[axis] > 0 else AWAY)[axis] for _, axis in kept)

@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A moment as the page's message: the picture, the slice of the volume at it, outlines and all numbers.
+
+What the page draws is what `fusion` draws: slice, outlines, marker dot and ruler come from the same functions. The page
+only mixes them, so that whoever looks may choose how.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data.types import TrackedFrame, Volume
+from ..fusion import Fuser, OverlayConfig, SweepTrail
+from ..fusion.drawing import dot_radius, marker_pixel, outline_pixels, ruler_ticks, sector_of, skin_mm, to_pixels
+from ..fusion.overlay import label_outlines, sliced
+from ..geometry import se3
+from ..geometry.sector import SectorGeometry
+from .letters import side_letters
+from .moment import Moment
+from .scene import organ_messages, scene_message
+from .wire import pack
+
+Buffers = dict[str, np.ndarray]
+NO_REACH = "the volume does not reach this frame"
+
+
+class Painter:
+    """Makes the messages of a session: of the scene when it changes, of every frame.
+
+    `frame` and the others may run in different threads; a frame sees the volume before or after, never half of it.
+    """
+
+    def __init__(self, config: OverlayConfig | None = None) -> None:
+        self.config = config or OverlayConfig()
+        self.volume: Volume | None = None
+        self._trail = SweepTrail()
+        self._stamp_s = -math.inf
+
+    def use(
+        self, volume: Volume | None, landmarks: Mapping[str, Tensor] | None = None, target_ct: Tensor | None = None
+    ) -> list[tuple[str, bytes]]:
+        """Show a volume from now on. Returns the messages to keep for every client, by key.
+
+        Args:
+            landmarks: points (3,) in `ct`, mm, by name. target_ct: (3,), mm.
+        """
+        if volume is not None and volume is not self.volume:
+            Fuser(self.config).prepare(volume)
+        message = scene_message(volume, self.config, landmarks or {}, target_ct)
+        self.volume = volume
+        return [("scene", message)]
+
+    def organs(self, volume: Volume) -> Iterator[tuple[str, bytes]]:
+        """Surfaces of the volume's labels, (key, message), one at a time: slow the first time, see `fusion.organs`."""
+        return organ_messages(volume)
+
+    def frame(self, moment: Moment, seq: int) -> bytes:
+        """The message of one moment."""
+        made_s, frame = time.monotonic(), moment.frame
+        sector = sector_of(frame.geometry)
+        header = {
+            "type": "frame",
+            "seq": seq,
+            "made_server_s": made_s,
+            "width": sector.plane.width,
+            "height": sector.plane.height,
+            **_told(moment),
+            **_drawn(sector),
+        }
+        buffers: Buffers = {"image": frame.image.numpy(), "outline": _outline(sector)}
+        fused, more = self._fused(moment, sector)
+        buffers["trail"] = self._trail_of(moment)
+        return pack({**header, **fused}, {**buffers, **more})
+
+    def reset(self) -> None:
+        """Forget the sweep's trail (another recording, a jump in time)."""
+        self._trail.reset()
+        self._stamp_s = -math.inf
+
+    def _fused(self, moment: Moment, sector: SectorGeometry) -> tuple[dict[str, Any], Buffers]:
+        """What needs the volume at its place: slice, contours, letters, target."""
+        volume, world_T_image, world_T_ct = self.volume, moment.world_T_image, moment.world_T_ct
+        if volume is None or world_T_image is None or world_T_ct is None:
+            return {"fused": False, "note": "", "letters": None, "target": None, "contours": []}, {
+                "contour": np.zeros((0, 2), np.float32)
+            }
+        ct_T_image = se3.inverse(world_T_ct) @ world_T_image
+        shown, reached = _shown(volume, ct_T_image, moment, self.config)
+        listed, points = self._contours(volume, ct_T_image, sector)
+        header = {
+            "fused": True,
+            "note": "" if reached else NO_REACH,
+            "letters": side_letters(ct_T_image),
+            "target": None
+            if moment.target_ct is None
+            else target_at(moment.target_ct, world_T_ct, world_T_image, sector),
+            "contours": listed,
+        }
+        return header, {"slice": shown, "contour": points}
+
+    def _contours(
+        self, volume: Volume, ct_T_image: Tensor, sector: SectorGeometry
+    ) -> tuple[list[dict[str, Any]], np.ndarray]:
+        """Names, colours and point counts, and all points (N, 2), (column, row)."""
+        found = label_outlines(volume, ct_T_image, sector, self.config) if self.config.outlines else []
+        listed = [
+            {"value": c.value, "name": c.name, "colour": colour, "outlines": [len(o) for o in c.outlines]}
+            for c, colour in found
+        ]
+        points = [o for c, _ in found for o in c.outlines]
+        return listed, np.concatenate(points) if points else np.zeros((0, 2), np.float32)
+
+    def _trail_of(self, moment: Moment) -> np.ndarray:
+        """Where the transducer has been, (K, 3) in the world; begun anew where time jumps back."""
+        if moment.frame.stamp_s < self._stamp_s:
+            self._trail.reset()
+        self._stamp_s = moment.frame.stamp_s
+        if moment.world_T_image is not None:
+            self._trail.add(TrackedFrame(moment.frame, moment.world_T_image))
+        return self._trail.line().points.to(torch.float32).numpy()
+
+
+def target_at(target_ct: Tensor, world_T_ct: Tensor, world_T_image: Tensor, sector: SectorGeometry) -> dict[str, Any]:
+    """Where a point of the volume, (3,) mm, lies for a frame.
+
+    Returns:
+        Its place in `ct` and in the world; its foot on the plane in pixels and whether that lies inside the sector; its
+        distance from the plane, mm, positive on the side that z of the image points to.
+    """
+    world = se3.transform_points(world_T_ct, target_ct.to(torch.float64)[None])
+    x, y, z = se3.transform_points(se3.inverse(world_T_image), world)[0].tolist()
+    return {
+        "ct": target_ct.tolist(),
+        "world": world[0].tolist(),
+        "px": to_pixels(sector.plane, np.array([[x, y]]))[0].tolist(),
+        "distance_mm": z,
+        "inside": bool(sector.contains(torch.tensor([x, y], dtype=torch.float64))),
+    }
+
+
+def _shown(volume: Volume, ct_T_image: Tensor, moment: Moment, config: OverlayConfig) -> tuple[np.ndarray, bool]:
+    """The slice (h, w) uint8 where it may be shown, at least 1 there and 0 elsewhere, and whether it is anywhere."""
+    geometry = moment.frame.geometry
+    grey, mask = sliced(volume, ct_T_image, geometry.plane, config)
+    known = mask.numpy()
+    return np.maximum(grey.numpy(), 1) * (known & geometry.mask().numpy()), bool(known.any())
+
+
+def _told(moment: Moment) -> dict[str, Any]:
+    """The fields of a moment as they are."""
+    breathing = moment.breathing
+    return {
+        "stamp_s": moment.frame.stamp_s,
+        "index": moment.frame.index if moment.index < 0 else moment.index,
+        "age_s": moment.age_s,
+        "period_s": _number(moment.period_s),
+        "paused": moment.paused,
+        "status": moment.status,
+        "reason": moment.reason,
+        "accepted": moment.status == "ACCEPTED",
+        "score": _number(moment.score),
+        "overlap": _number(moment.overlap),
+        "probability": _number(moment.probability),
+        "system": moment.system,
+        "sigma_mm": moment.sigma_mm,
+        "sigma_deg": None if moment.sigma_rad is None else [math.degrees(s) for s in moment.sigma_rad],
+        "pose_age_s": _number(moment.pose_age_s),
+        "compute_s": _number(moment.compute_s),
+        "tre_mm": _number(moment.tre_mm),
+        "breathing": breathing
+        and {
+            "phase": _number(breathing.phase_rad),
+            "depth_mm": _number(breathing.depth_mm),
+            "period_s": _number(breathing.period_s),
+        },
+        "world_T_image": _pose(moment.world_T_image),
+        "world_T_ct": _pose(moment.world_T_ct),
+        "world_T_ct_raw": _pose(moment.world_T_ct_raw),
+        "links": [{"name": link.name, "world_T_link": _pose(link.world_T_link)} for link in moment.links],
+    }
+
+
+@functools.lru_cache(maxsize=16)
+def _drawn(sector: SectorGeometry) -> dict[str, Any]:
+    """What is drawn of the geometry alone. Shared: do not write into it."""
+    skin = to_pixels(sector.plane, np.array([skin_mm(sector)]))[0]
+    return {
+        "pixel_to_mm": sector.pixel_to_mm,
+        "kind": sector.kind,
+        "skin_px": skin.tolist(),
+        "depth_mm": sector.depth_mm,
+        "marker_px": marker_pixel(sector),
+        "marker_radius_px": dot_radius(sector.plane),
+        "ruler": [
+            {"row_px": row, "label": str(depth) if depth and depth % 50 == 0 else ""}
+            for depth, row in ruler_ticks(sector)
+        ],
+    }
+
+
+@functools.lru_cache(maxsize=16)
+def _outline(sector: SectorGeometry) -> np.ndarray:
+    return outline_pixels(sector).astype(np.float32)
+
+
+def _number(value: float) -> float | None:
+    """JSON has no NaN."""
+    return value if math.isfinite(value) else None
+
+
+def _pose(pose: Tensor | None) -> list[float] | None:
+    """16 numbers, row by row."""
+    return None if pose is None else pose.flatten().tolist()
