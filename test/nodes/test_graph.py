@@ -179,6 +179,9 @@ def test_a_live_graph_takes_volume_start_and_arm_from_a_session() -> None:
         for kind, given in (("live", options), ("phantom", {}))
     )
     assert set(live) == set(played) - {"player"}
+    view, shown = live.pop("web_view").parameters, played["web_view"].parameters
+    assert view["volume"] == shown["volume"] and view["title"] == "live: phantom"
+    assert "session" not in view, "a stream has no bag whose truth could be read"
     for name in live:
         wanted = {k: v for k, v in played[name].parameters.items() if k != "use_sim_time"}
         assert {k: v for k, v in live[name].parameters.items() if k != "use_sim_time"} == wanted
@@ -194,6 +197,48 @@ def test_a_session_made_for_a_stream_has_no_bag_and_is_for_live_alone(top: Path,
     assert registration["volume"] == str(folder / "volume.nii.gz") and len(registration["initial.world_T_ct"]) == 16
     with pytest.raises(ConfigError, match="session:=.*to live"):
         graph.nodes("replay", graph.Options(bag=str(folder)))
+
+
+# --- the view and the recorder that waits for its button ---
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_every_kind_of_session_has_the_view(kind: str) -> None:
+    names = [spec.name for spec in graph.nodes(kind, graph.Options(bag="phantom"))]
+    assert names.count("web_view") == 1 and set(graph.ASIDE) == {"web_view"}
+    without = [spec.name for spec in graph.nodes(kind, graph.Options(bag="phantom", view=False))]
+    assert set(names) - set(without) == {"web_view", "recorder"}
+    assert {"view", "view_host", "view_port", "view_token", "read_only"} <= set(graph.arguments(kind))
+
+
+def test_the_view_knows_the_session_and_shows_what_fusion_shows() -> None:
+    view, fusion = (spec_of("volunteer", name).parameters for name in ("web_view", "fusion"))
+    shared = ("volume", "labels", "label_names", "modality", "volume_frame", "overlay.mode")
+    assert {k: view[k] for k in shared} == {k: fusion[k] for k in shared}
+    assert Path(view["session"]).name == "volunteer" and (view["host"], view["port"]) == ("127.0.0.1", 8090)
+    assert spec_of("replay", "web_view", bag="phantom").parameters["title"] == "replay: phantom"
+    assert spec_of("phantom", "web_view").parameters["title"] == "phantom"
+
+
+def test_the_token_is_no_word_of_a_command_line() -> None:
+    spec = spec_of("phantom", "web_view", view_host="0.0.0.0", view_token="very-secret-token-of-the-page")
+    assert spec.environment == {graph.TOKEN: "very-secret-token-of-the-page"}
+    assert not any("very-secret" in word for word in spec.arguments())
+    assert not any(s.environment for s in graph.nodes("phantom", graph.Options()))
+
+
+def test_a_recorder_waits_for_the_page_unless_a_bag_is_named_or_nobody_may_ask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    waiting = spec_of("phantom", "recorder").parameters
+    assert waiting["autostart"] is False and waiting["dated"] is True
+    assert waiting["bag"] == str(tmp_path / "recordings" / "usreg")
+    assert "autostart" not in spec_of("phantom", "recorder", record="mine").parameters
+    for options in ({"read_only": True}, {"view": False}):
+        assert "recorder" not in {s.name for s in graph.nodes("phantom", graph.Options(**options))}
+    usual, recorded = (spec_of("phantom", "player", record=r).parameters["wait_for"] for r in ("", "mine"))
+    assert usual != recorded, "the player waits for a recorder that records, not for one that waits"
 
 
 def test_texts_become_options() -> None:

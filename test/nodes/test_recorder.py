@@ -98,16 +98,17 @@ def test_start_and_stop_by_service(bench: Any, tmp_path: Path) -> None:
     target = tmp_path / "take"
     node = bench.add(RecorderNode, bag=str(target), topics=["us/image"], autostart=False)
     assert not bench.call(Trigger, "recorder/stop", Trigger.Request()).success
-    bench.say("us/image", image(0))
-    bench.spin(0.1)
-    assert not target.exists()
+    out = bench.probe.create_publisher(Image, "us/image", qos.profile("recorder"))
+    bench.spin(0.3)
+    assert not target.exists() and not list(node.subscriptions), "one that waits costs nothing"
     assert bench.call(Trigger, "recorder/start", Trigger.Request()).message == f"recording into {target}"
     again = bench.call(Trigger, "recorder/start", Trigger.Request())
     assert not again.success and "stop first" in again.message
     bench.say("us/image", image(1))
     bench.until(lambda: node.diagnostics.total == 1)
     assert bench.call(Trigger, "recorder/stop", Trigger.Request()).success
-    bench.say("us/image", image(2))
+    bench.until(lambda: out.get_subscription_count() == 0)
+    out.publish(image(2))
     bench.spin(0.1)
     assert [m.data[0] for m in recorded(target, f"/{bench.namespace}/us/image")] == [1]
     assert str(tmp_path / "take_2") in bench.call(Trigger, "recorder/start", Trigger.Request()).message

@@ -181,6 +181,18 @@ def point_from_msg(message: Any) -> Tensor:
     return point
 
 
+def target_from_msg(message: Any, volume_frame: str) -> Tensor | None:
+    """Target (3,) of a PointStamped, mm; None where all three numbers are NaN: no target any more.
+
+    Raises:
+        GeometryError: given in another frame, or not finite.
+    """
+    if message.header.frame_id.lstrip("/") != volume_frame:
+        raise GeometryError(f"the target is given in '{message.header.frame_id}', not in '{volume_frame}'")
+    point = message.point
+    return None if all(map(math.isnan, (point.x, point.y, point.z))) else point_from_msg(point)
+
+
 def pose_to_msg(pose: Tensor) -> Pose:
     """Pose of (4, 4), mm."""
     return Pose(position=point_to_msg(pose[:3, 3]), orientation=_quaternion(pose))

@@ -32,10 +32,14 @@ MODULES = {
     "player": "player",
     "recorder": "recorder",
     "simulator": "simulator",
+    "web_view": "web_view",
 }
 SHIPPED = ("phantom", "volunteer")  # kinds that play a session of the same name
 KINDS = (*SHIPPED, "replay", "live")
 ALWAYS = ("us_acquisition", "arm_tracking", "registration", "pose_smoothing", "fusion")
+ASIDE = ("web_view",)  # in a process of its own always; its end never ends the session
+TOKEN = "USREG_VIEW_TOKEN"  # of its environment: a command line can be read by everybody on the machine
+RECORDINGS = "recordings/usreg"  # where the page records, below the working directory; date and time are added
 # subscribers of the graph's own nodes, by topic: the player begins when they are there
 LISTENERS = {
     "raw/image": 1, "us/image": 2, "us/geometry": 3, "us/pose": 3, "registration/smoothed": 1,
@@ -62,6 +66,7 @@ class NodeSpec:
         parameters: values by dotted name, over those of the files.
         remappings: topics by the name in the code.
         files: parameter files, later ones win.
+        environment: variables of its process alone.
     """
 
     name: str
@@ -70,6 +75,7 @@ class NodeSpec:
     files: tuple[str, ...] = ()
     namespace: str = ""
     log_level: str = "info"
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def module(self) -> str:
@@ -113,17 +119,36 @@ def nodes(kind: str, options: Options) -> list[NodeSpec]:
     weights = options.weights and str(Path(options.weights).absolute())
     parameters["registration"] |= {**short, "weights": weights}
     parameters["fusion"] |= {"overlay.mode": options.overlay}
-    names = [*ALWAYS, *(["player"] if kind != "live" else []), *(["recorder"] if options.record else [])]
-    if options.record:
-        parameters["recorder"] = {"bag": str(Path(options.record).absolute())}
+    parameters["recorder"], parameters["web_view"] = _recorder(options), parameters["web_view"] | _view(kind, options)
+    names = [*ALWAYS, *(["player"] if kind != "live" else []), *(["recorder"] if parameters["recorder"] else [])]
+    names += ASIDE if options.view else ()
     files = tuple(filter(None, (str(share_dir() / "config" / "nodes.yaml"), options.params_file)))
     sim = options.use_sim_time if kind == "live" else True
     made = []
     for name in names:
         values = {"use_sim_time": sim and name != "player", **parameters.get(name, {})}
         values = {k: v for k, v in values.items() if v not in ("", None) and v != []}
-        made.append(NodeSpec(name, values, remappings.get(name, {}), files, options.namespace, options.log_level))
+        own = {TOKEN: options.view_token} if name == "web_view" and options.view_token else {}
+        topics = remappings.get(name, {})
+        made.append(NodeSpec(name, values, topics, files, options.namespace, options.log_level, own))
     return made
+
+
+def _recorder(options: Options) -> dict[str, Any]:
+    """Begins at once where a bag is named; else waits for the page's button. Nothing where there is neither."""
+    if options.record:
+        return {"bag": str(Path(options.record).absolute())}
+    if options.view and not options.read_only:
+        return {"bag": str(Path(RECORDINGS).absolute()), "dated": True, "autostart": False}
+    return {}
+
+
+def _view(kind: str, options: Options) -> dict[str, Any]:
+    named = Path(session_name(kind, options) or options.session).name
+    return {
+        "host": options.view_host, "port": options.view_port, "read_only": options.read_only,
+        "title": f"{kind}: {named}" if named and named != kind else kind, "overlay.mode": options.overlay,
+    }  # fmt: skip
 
 
 def with_choices(kind: str, options: Options) -> Options:
@@ -214,6 +239,7 @@ def _recorded(
         "pose_smoothing": _filter(config.smoothing),
         "fusion": volume,
         "player": _player(session, options),
+        "web_view": volume | {"session": "" if streamed else str(session.folder.absolute())},
     }
     topics = config.topics
     raw = {topics.image: "raw/image", topics.geometry: "raw/geometry", topics.joints: "joint_states", topics.tf: "/tf"}
@@ -278,6 +304,7 @@ def _of_drivers(options: Options) -> dict[str, dict[str, Any]]:
         },
         "registration": {**volume, "system": options.system},
         "fusion": volume,
+        "web_view": volume,
     }  # fmt: skip
 
 

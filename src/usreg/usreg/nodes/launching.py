@@ -26,7 +26,7 @@ from . import graph
 COMMON = {
     "rviz": "Start RViz with config/usreg.rviz (true, false).",
     "network": "Talk to other machines; default: loopback only (true, false).",
-    "respawn": "Start a node again that has ended by an error (true, false).",
+    "respawn": "Start a node again that has ended by an error (true, false); the view always is.",
 }
 
 
@@ -69,8 +69,10 @@ def _node(spec: graph.NodeSpec, respawn: bool) -> Node:
         parameters=[base, dict(spec.parameters), *later],
         remappings=list(spec.remappings.items()),
         arguments=["--ros-args", "--log-level", spec.log_level],
-        respawn=respawn and spec.name != "player",
+        respawn=spec.name in graph.ASIDE or (respawn and spec.name != "player"),
+        respawn_max_retries=3 if spec.name in graph.ASIDE else -1,
         respawn_delay=1.0,
+        additional_env=dict(spec.environment),
         output="screen",
     )
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Counts what the graph publishes, for the lines of `usreg run`."""
+"""Counts what the graph publishes and hears how its stages do, for the lines and the table of `usreg run`."""
 
 from __future__ import annotations
 
@@ -8,26 +8,35 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from usreg_msgs.msg import Registration
 
 from ..data.bag_poses import STATUS
+from ..web.status import Board
 from . import qos
+from .diagnostics import LEVEL_NAMES
 
 PERIOD_S = 2.0
 
 
 class Monitor(Node):
-    """Listens to the estimates; small enough to run beside everything else."""
+    """Listens to the estimates and to /diagnostics; small enough to run beside everything else.
 
-    def __init__(self, say: Callable[[str], None], namespace: str = "") -> None:
+    Args:
+        say: told what happens, a line each. token: of the page, put behind its address.
+    """
+
+    def __init__(self, say: Callable[[str], None], namespace: str = "", token: str = "") -> None:
         super().__init__("usreg_run", namespace=namespace, use_global_arguments=False)
-        self._say = say
+        self._say, self._token = say, token
+        self.board, self.url = Board(self.get_namespace()), ""
         self._count: Counter[str] = Counter()
         self._last: Any = None
         self._before, self._since = 0, time.monotonic()
         qos.subscription(self, Registration, "registration/estimate", self.on_estimate, "result")
+        qos.subscription(self, DiagnosticArray, "/diagnostics", self.on_diagnostics, "diagnostics")
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(PERIOD_S, lambda: self._say(self.line()), clock=steady)
 
@@ -38,6 +47,16 @@ class Monitor(Node):
         """An estimate came."""
         self._count[_name(message.status)] += 1
         self._last = message
+
+    def on_diagnostics(self, message: DiagnosticArray) -> None:
+        """How a stage does; the page's address is told once it is known."""
+        for status in message.status:
+            values = {pair.key: pair.value for pair in status.values}
+            self.board.take(status.name, LEVEL_NAMES.get(status.level, "ERROR"), status.message, values)
+        url = self.board.fact("web_view", "url")
+        if url and url != self.url:
+            self.url = url
+            self._say(f"view: {url}" + (f"?token={self._token}" if self._token else ""))
 
     def line(self) -> str:
         """What has happened since the last line."""

@@ -33,6 +33,11 @@ class Options:
         namespace: of every node.
         params_file: further parameters, over config/nodes.yaml and the session.
         log_level: debug, info, warn or error.
+        view: show the session on a page in the browser (the node web_view, a process of its own).
+        view_port: its TCP port.
+        view_host: its address; any other than that of this machine alone (127.0.0.1) asks for a token.
+        view_token: what a browser must give; empty: one is made where it is needed.
+        read_only: the page cannot control the session.
         volume: live: path of the volume.
         session: live: session whose volume, start, arm and calibration are used, for a simulator that streams it.
         modality: live: CT, MR, US or empty.
@@ -65,6 +70,11 @@ class Options:
     namespace: str = ""
     params_file: str = ""
     log_level: str = "info"
+    view: bool = True
+    view_port: int = 8090
+    view_host: str = "127.0.0.1"
+    view_token: str = ""
+    read_only: bool = False
     volume: str = ""
     session: str = ""
     modality: str = ""

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 import traceback
+from collections import Counter
 from typing import Any
 
 import rclpy
+from rclpy.node import NodeNameNonExistentError
 from rclpy.serialization import deserialize_message
 from rclpy.time import Time
 from rosgraph_msgs.msg import Clock
@@ -33,6 +36,7 @@ TICK_S = 0.01
 TELL_WAIT_S = 5.0
 JUMP_PAUSE_S = 0.3  # between the last message before a jump of the clock and the first one after it
 SAME_NS = 1000  # a stamp that went through seconds as a float moves by some 100 ns
+ONLOOKERS = ("web_view", "usreg_run")  # who looks on comes and goes: nobody waits for them
 MATCH_PAUSE_S = 0.3  # subscribers that the graph shows have then matched on both sides
 
 
@@ -45,6 +49,7 @@ class PlayerNode(Stage):
         self.finished = self.failed = False
         self._condition = threading.Condition()
         self._paused, self._steps, self._stepping = self.config.paused, 0, False
+        self._tell_state(ended=False)
         self._again = self._ending = False
         self._sent, self._sent_stamp, self._unanswered = 0, 0, set[str]()
         self.clock_out = self.create_publisher(Clock, "/clock", qos.profile("clock"))
@@ -116,6 +121,14 @@ class PlayerNode(Stage):
             self._stepping = self._steps > 0
             self._again = self._again or again
             self._condition.notify_all()
+        self._tell_state()
+
+    def _tell_state(self, ended: bool | None = None) -> None:
+        """Facts on /diagnostics, at once: a viewer must not take a pause for a failure."""
+        if ended is not None:
+            self.diagnostics.fact("ended", ended)
+        self.diagnostics.fact("paused", self._paused)
+        self.diagnostics.publish_now()
 
     # --- playing --------------------------------------------------------------------------------------------------
 
@@ -217,7 +230,7 @@ class PlayerNode(Stage):
         if data is not None:
             self.outputs[raw.topic].publish(data)
         if is_frame:
-            self.diagnostics.done(stamp_ns(raw.data) * 1e-9)
+            self.diagnostics.done(math.nan)  # recorded stamps have nothing to do with this node's clock
 
     def _unowned(self, data: bytes) -> Any:
         """A TF message without the transforms that a running node publishes; None when nothing is left."""
@@ -272,6 +285,7 @@ class PlayerNode(Stage):
         return not self._ending
 
     def _tell_end(self) -> None:
+        self._tell_state(ended=True)
         for problem in self.bag.problems:
             self.get_logger().warning(problem)
         if self.bag.problems:
@@ -280,15 +294,28 @@ class PlayerNode(Stage):
             self.get_logger().info("the bag is at its end")
 
     def _missing(self) -> list[str]:
-        wanted = (entry.partition("=") for entry in self.config.wait_for)
-        return [t for t, _, count in wanted if self._listeners(t) < int(count)]
+        wanted, aside = [entry.partition("=") for entry in self.config.wait_for], self._onlookers()
+        return [t for t, _, count in wanted if self._listeners(t, aside) < int(count)]
 
-    def _listeners(self, topic: str) -> int:
+    def _onlookers(self) -> Counter[str]:
+        """By topic, how many listen that only look on."""
+        found: Counter[str] = Counter()
+        for name, space in self.get_node_names_and_namespaces():
+            if name in ONLOOKERS:
+                try:
+                    found.update(t for t, _ in self.get_subscriber_names_and_types_by_node(name, space))
+                except NodeNameNonExistentError:
+                    continue  # it has just left
+        return found
+
+    def _listeners(self, topic: str, aside: Counter[str]) -> int:
         """Subscribers of a topic by the graph's name: the player's own remappings of what it plays do not count."""
-        return self.count_subscribers(self.resolve_topic_name(topic, only_expand=True))
+        name = self.resolve_topic_name(topic, only_expand=True)
+        return self.count_subscribers(name) - aside[name]
 
     def _jump_back(self) -> None:
         """Tell the clock's new beginning before any message, so that every node forgets first."""
+        self._tell_state(ended=False)
         first = next(iter(self.bag.raw_messages(list(self.outputs))))
         for _ in range(3):
             if not self._ending:

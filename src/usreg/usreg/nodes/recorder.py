@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Node `recorder`: writes topics into a bag as they are, byte for byte; a full disk ends the bag, not the graph."""
+"""Node `recorder`: writes topics into a bag as they are, byte for byte; a full disk ends the bag, not the graph.
+
+It listens only while it records: a recorder that waits for recorder/start costs nothing.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +34,7 @@ class RecorderConfig:
 
     Args:
         bag: folder to be made; refused where it exists. A second recorder/start makes bag_2, and so on.
+        dated: date and time of each start are added to the name, bag_20261122_003000.
         topics: names as in the graph; a type that is not known here is taken from the publisher. The pictures of
             fusion are off by default: they are large, and made again from the rest.
         autostart: begin at once, else with recorder/start.
@@ -37,6 +42,7 @@ class RecorderConfig:
     """
 
     bag: str = "recording"
+    dated: bool = False
     topics: tuple[str, ...] = field(default_factory=_recorded)
     autostart: bool = True
     queue: int = 500
@@ -56,24 +62,25 @@ class RecorderNode(Stage):
         self.recording: Recording | None = None
         self._begun = 0
         self._heard: dict[str, Topic] = {}
+        self._inputs: list[Any] = []
         self.create_service(Trigger, "recorder/start", self.on_start)
         self.create_service(Trigger, "recorder/stop", self.on_stop)
         self.steady_timer(LISTEN_S, self.listen)
         self.ready()
 
     def start(self) -> None:
-        """Subscribe, and begin where the parameters say so.
+        """Begin where the parameters say so.
 
         Raises:
             WriteError: the bag exists or cannot be made.
         """
-        self.listen()
+        self._tell()
         if self.config.autostart:
             self.begin()
 
     def listen(self) -> None:
-        """Subscribe to topics whose type is known by now."""
-        for name in self.config.topics:
+        """While recording: subscribe to topics whose type is known by now."""
+        for name in self.config.topics if self.recording is not None else ():
             topic = None if name in self._heard else self._topic(name)
             if topic is not None:
                 self._hear(name, topic)
@@ -84,7 +91,8 @@ class RecorderNode(Stage):
         if self.recording is not None:
             self.recording.add_topic(self.resolve_topic_name(name), *topic)
         profile = "recorder_latched" if topic.latched else "recorder"
-        qos.subscription(self, kind, name, self._taker(self.resolve_topic_name(name)), profile, raw=True)
+        take = self._taker(self.resolve_topic_name(name))
+        self._inputs.append(qos.subscription(self, kind, name, take, profile, raw=True))
 
     def _topic(self, name: str) -> Topic | None:
         known = TOPICS.get(name if name in ABSOLUTE else name.lstrip("/"))
@@ -129,15 +137,26 @@ class RecorderNode(Stage):
         """
         if self.recording is not None and not self.recording.failed:
             raise ConfigError(f"already recording into '{self._path()}': stop first")
-        base = Path(self.config.bag)
-        path = base if self._begun == 0 else base.with_name(f"{base.stem}_{self._begun + 1}{base.suffix}")
-        recording = Recording(path, self.config.queue, self._written, self._failed)
+        self.end()
+        path = self._next_path()
+        self.recording = Recording(path, self.config.queue, self._written, self._failed)
         self._begun += 1
-        for name, topic in self._heard.items():
-            self.guarded(recording.add_topic)(self.resolve_topic_name(name), *topic)
-        self.recording = recording
+        self.guarded(self.listen)()
         self.diagnostics.state("OK", f"recording into {path}")
+        self._tell()
         self.get_logger().info(f"recording into {path}")
+
+    def _next_path(self) -> Path:
+        base = Path(self.config.bag)
+        if self.config.dated:
+            return base.with_name(f"{base.stem}_{time.strftime('%Y%m%d_%H%M%S')}{base.suffix}")
+        return base if self._begun == 0 else base.with_name(f"{base.stem}_{self._begun + 1}{base.suffix}")
+
+    def _tell(self) -> None:
+        """Facts on /diagnostics, at once."""
+        self.diagnostics.fact("recording", self.recording is not None and not self.recording.failed)
+        self.diagnostics.fact("path", self._path())
+        self.diagnostics.publish_now()
 
     def _path(self) -> str:
         return "" if self.recording is None else str(self.recording.path)
@@ -148,17 +167,21 @@ class RecorderNode(Stage):
     def _failed(self, error: UsregError) -> None:
         """Called by the writing thread: recording has ended, the node lives on."""
         self.diagnostics.state("ERROR", f"recording has ended: {error}")
+        self.diagnostics.fact("recording", False)
         self.get_logger().error(f"recording has ended: {error}")
 
     def end(self) -> None:
-        """Write what waits, and close the bag."""
-        recording = self.recording
+        """Stop listening, write what waits, and close the bag."""
+        for subscription in self._inputs:
+            self.destroy_subscription(subscription)
+        self._inputs, self._heard = [], {}
+        recording, self.recording = self.recording, None
         if recording is None:
             return
         recording.close()
         if not recording.failed:
             self.diagnostics.state("OK", f"{recording.path} is closed")
-        self.recording = None
+        self._tell()
 
     def stop(self) -> None:
         """Close the bag."""

@@ -300,6 +300,8 @@ class RegistrationNode(LifecycleStage):
     def on_accept(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         """Switch on or off that estimates may be accepted."""
         self._accept = bool(request.data)
+        self.diagnostics.fact("accepting", self._accept)
+        self.diagnostics.publish_now()
         response.success, response.message = True, f"acceptance is {'on' if self._accept else 'off'}"
         return response
 

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,11 @@ import torch
 
 from ..data.sessions import Session
 from ..errors import ConfigError, WriteError
+from ..web.access import choose_token
 from . import graph
 
 log = logging.getLogger("usreg.run")
-RESTARTS, RESTART_PAUSE_S, PATIENCE_S = 3, 1.0, 10.0
+RESTARTS, RESTART_PAUSE_S, PATIENCE_S, LOOK_S = 3, 1.0, 10.0, 0.1
 EXIT_CONFIG = 2
 Say = Callable[[str], None]
 Report = Callable[[Path, Session], None]
@@ -36,6 +38,7 @@ CLASSES = {
     "player": "PlayerNode",
     "recorder": "RecorderNode",
     "simulator": "SimulatorNode",
+    "web_view": "WebViewNode",
 }
 
 
@@ -78,9 +81,11 @@ def run_session(
             raise WriteError(
                 f"'{options.record}' exists already: choose another name or remove it; nothing was changed"
             )
+        if options.view:
+            options = replace(options, view_token=choose_token(options.view_host, options.view_token))
         specs = graph.nodes(kind, options)
         os.environ.update(graph.environment(network))
-        code = (run_in_one if processes == "one" else run_in_many)(specs, say)
+        code = (run_in_one if processes == "one" else run_in_many)(specs, say, options.view_token)
         if report is not None and code == 0:
             report(Path(recording), graph.played_session(graph.session_name(kind, options), options))
     return code
@@ -102,42 +107,51 @@ def make_node(spec: graph.NodeSpec) -> Any:
     return getattr(module, CLASSES[spec.name])(cli_args=spec.arguments(), use_global_arguments=False)
 
 
-def run_in_one(specs: list[graph.NodeSpec], say: Say) -> int:
-    """All nodes in this process, on one executor."""
+def run_in_one(specs: list[graph.NodeSpec], say: Say, token: str = "") -> int:
+    """All nodes in this process, on one executor; but those that stand aside, which have their own."""
     from .base import make_executor, ros_until_asked, spin
     from .monitor import Monitor
 
     torch.set_num_threads(1)
+    aside = Family([spec for spec in specs if spec.name in graph.ASIDE])
     with ros_until_asked([]) as asked:
         executor, made = make_executor(), list[Any]()
         try:
-            makers: list[Callable[[], Any]] = [partial(make_node, spec) for spec in specs]
-            for make in (*makers, lambda: Monitor(say, specs[0].namespace)):
+            aside.start()
+            inside: list[Callable[[], Any]] = [partial(make_node, s) for s in specs if s.name not in graph.ASIDE]
+            for make in (*inside, lambda: Monitor(say, specs[0].namespace, token)):
                 made.append(make())
                 executor.add_node(made[-1])
             for node in made:
                 node.start()
-            spin(executor, lambda: asked() or any(getattr(node, "finished", False) for node in made))
+            finished = lambda: any(getattr(node, "finished", False) for node in made)  # noqa: E731
+            spin(executor, lambda: asked() or finished() or aside.look() is not None)
         finally:
             for node in reversed(made):
                 node.stop()
                 executor.remove_node(node)
                 node.destroy_node()
+            aside.stop()
     return int(any(getattr(node, "failed", False) for node in made))
 
 
-def run_in_many(specs: list[graph.NodeSpec], say: Say) -> int:
+def run_in_many(specs: list[graph.NodeSpec], say: Say, token: str = "") -> int:
     """Each node in a process of its own; one that dies is started again, the rest go on."""
     from .base import make_executor, ros_until_asked
     from .monitor import Monitor
 
     family = Family(specs)
     with ros_until_asked([]) as asked:
-        executor, monitor = make_executor(), Monitor(say, specs[0].namespace)
+        executor, monitor = make_executor(), Monitor(say, specs[0].namespace, token)
         executor.add_node(monitor)
         try:
             family.start()
-            return family.watch(lambda: executor.spin_once(timeout_sec=0.05), asked)
+            while not asked():
+                code = family.look()
+                if code is not None:
+                    return code
+                executor.spin_once(timeout_sec=0.05)
+            return 0
         finally:
             monitor.stop()
             family.stop()
@@ -146,12 +160,14 @@ def run_in_many(specs: list[graph.NodeSpec], say: Say) -> int:
 
 
 class Family:
-    """The processes of a session."""
+    """The processes of a session. What stands aside (`graph.ASIDE`) never ends it."""
 
     def __init__(self, specs: list[graph.NodeSpec]) -> None:
         self.specs = {spec.name: spec for spec in specs}
         self.running: dict[str, subprocess.Popen[bytes]] = {}
         self.restarts = dict.fromkeys(self.specs, 0)
+        self._due: dict[str, float] = {}  # when a node that has ended is started again
+        self._looked_s = 0.0
 
     def start(self) -> None:
         """Start every node; the player last, so that nobody waits for it."""
@@ -161,38 +177,49 @@ class Family:
     def _start(self, name: str) -> None:
         spec = self.specs[name]
         code = f"from {spec.module} import main; main()"
-        environment = os.environ | graph.threads()
+        environment = os.environ | graph.threads() | dict(spec.environment)
         # a session of its own: Ctrl-C reaches the children through us, once, in order
         command = [sys.executable, "-c", code, *spec.arguments()]
         self.running[name] = subprocess.Popen(command, env=environment, start_new_session=True)
 
-    def watch(self, pause: Callable[[], None], asked: Callable[[], bool]) -> int:
-        """Wait until the player has ended, a signal comes, or a node cannot be kept alive."""
-        while not asked():
-            for name, process in list(self.running.items()):
-                code = process.poll()
-                if code is None:
-                    continue
-                if name == "player" or code == EXIT_CONFIG:
-                    return abs(code) if code <= 0 else code
-                if not self._again(name, code):
-                    return 1
-            pause()
-        return 0
+    def look(self) -> int | None:
+        """Start again what has died; the exit code where the session is over: the player has ended, a node refuses its
+        parameters or cannot be kept alive. Returns at once; called often, it looks a few times a second."""
+        now = time.monotonic()
+        if now - self._looked_s < LOOK_S:
+            return None
+        self._looked_s = now
+        for name in [name for name, due in self._due.items() if due <= now]:
+            del self._due[name]
+            self._start(name)
+        for name, process in list(self.running.items()):
+            code = process.poll()
+            if code is None:
+                continue
+            del self.running[name]
+            if name == "player" or (code == EXIT_CONFIG and name not in graph.ASIDE):
+                return abs(code) if code <= 0 else code
+            if not self._again(name, code) and name not in graph.ASIDE:
+                return 1
+        return None
 
     def _again(self, name: str, code: int) -> bool:
-        """Start a node that died again, a few times."""
+        """Have a node that died started again, a few times."""
         self.restarts[name] += 1
+        goes_on = "the session goes on without it" if name in graph.ASIDE else "the session ends"
+        if code == EXIT_CONFIG:
+            log.error("%s refuses its parameters: %s", name, goes_on)
+            return False
         if self.restarts[name] > RESTARTS:
-            log.error("%s has ended %d times, the last time with %d: the session ends", name, RESTARTS + 1, code)
+            log.error("%s has ended %d times, the last time with %d: %s", name, RESTARTS + 1, code, goes_on)
             return False
         log.warning("%s has ended with %d: it is started again, the other nodes go on", name, code)
-        time.sleep(RESTART_PAUSE_S)
-        self._start(name)
+        self._due[name] = time.monotonic() + RESTART_PAUSE_S
         return True
 
     def stop(self) -> None:
         """SIGINT to all, then SIGTERM, then SIGKILL to those that do not end."""
+        self._due.clear()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
             alive = [p for p in self.running.values() if p.poll() is None]
             for process in alive:

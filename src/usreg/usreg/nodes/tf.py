@@ -89,6 +89,21 @@ class TransformBuffer:
         pose = target_T_top @ self._chain(down, ns)
         return convert.transform_to_msg(pose, Time(nanoseconds=ns).to_msg(), target_frame, source_frame)
 
+    def chain(self, top: str, bottom: str, stamp_s: float) -> list[tuple[str, Tensor]]:
+        """(frame, top_T_frame) for every frame on the way from below `top` down to `bottom`, at a stamp.
+
+        Raises:
+            MissingTransformError, StalePoseError: as `lookup_transform` does.
+        """
+        up, down = self._path(top, bottom)
+        if up:
+            raise MissingTransformError(f"'{bottom}' does not hang below '{top}'")
+        ns, pose, found = Time.from_msg(convert.s_to_stamp(stamp_s)).nanoseconds, se3.identity(), list[Any]()
+        for edge in reversed(down):
+            pose = pose @ self._at(edge, ns)
+            found.append((edge, pose))
+        return found
+
     def _path(self, target: str, source: str) -> tuple[list[str], list[str]]:
         """Edges from the target and from the source up to the first frame they share."""
         ups, downs = self._line(target), self._line(source)

@@ -155,7 +155,7 @@ class PoseFilter:
         return _prediction(self._ahead(stamp_s), stamp_s)
 
     def breathing(self, stamp_s: float) -> Breathing | None:
-        """The breath at a stamp; None without a breathing model, where its phase is unknown, or where the pose is LOST."""
+        """The breath at a stamp; None without a breathing model, with an unknown phase, or where the pose is LOST."""
         try:
             state = self._ahead(stamp_s)
         except LostError:

@@ -218,7 +218,7 @@ def breath_led(states: Sequence[BankState]) -> bool:
 
 
 def breathing_of(state: State) -> Breathing | None:
-    """The breath of a state; None where no breathing model is in it, or where that foretells badly (a hold, a cough)."""
+    """The breath of a state; None without a breathing model, or where it foretells badly (a hold, a cough)."""
     if not isinstance(state, BankState) or len(state.members) <= BREATH or state.weights[BREATH] <= DOUBT:
         return None
     rest = state.members[BREATH].rest

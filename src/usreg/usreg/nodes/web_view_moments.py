@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the messages of a graph to `Moment`s: what was known of a frame when it was shown."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from rclpy.serialization import deserialize_message
+from sensor_msgs.msg import Image
+from torch import Tensor
+from usreg_msgs.msg import Registration
+
+from ..data.bag_poses import STATUS
+from ..data.types import Frame
+from ..errors import MissingTransformError, StalePoseError
+from ..geometry import se3
+from ..smoothing import Breathing
+from ..web.moment import Link, Moment
+from . import convert, tf
+from .parameters import FrameConfig
+from .web_view_content import Content
+
+PERIODS = 15  # frames whose distance in time is told as the period
+BREATH_S = 0.3  # a breath is shown with frames at most so far from its stamp
+
+
+@dataclass(frozen=True, eq=False)
+class Shot:
+    """Messages of one frame.
+
+    Args:
+        parts: image (as bytes), geometry, and, where they came in time, pose and smoothed.
+    """
+
+    stamp_s: float
+    parts: dict[str, Any]
+
+
+class Moments:
+    """The newest word of each topic, and the moment that follows. Written by the executor, read by the painter."""
+
+    def __init__(self, frames: FrameConfig, content: Content) -> None:
+        self._frames, self._content = frames, content
+        self.transforms = tf.TransformBuffer()
+        self.paused = False
+        self.reset()
+
+    def reset(self) -> None:
+        """Time jumped back."""
+        self.estimate: Registration | None = None
+        self._raw: tuple[float, Tensor] | None = None
+        self._breath: tuple[float, Breathing] | None = None
+        self._arrivals: deque[float] = deque(maxlen=PERIODS + 1)
+        self.transforms.clear()
+
+    # --- what came ------------------------------------------------------------------------------------------------
+
+    def on_estimate(self, message: Registration) -> None:
+        """The newest estimate, accepted or not."""
+        self.estimate = message
+
+    def on_accepted(self, message: Any) -> None:
+        """The newest accepted estimate."""
+        self._raw = (convert.stamp_to_s(message.header.stamp), convert.decode_pose(message.pose.pose))
+
+    def on_breathing(self, message: Any) -> None:
+        """The breath at a frame."""
+        self._breath = (convert.stamp_to_s(message.header.stamp), convert.breathing_from_msg(message))
+
+    def on_image(self) -> None:
+        """An image arrived now."""
+        self._arrivals.append(time.monotonic())
+
+    @property
+    def period_s(self) -> float:
+        """Of the frames as they arrive."""
+        times = list(self._arrivals)
+        steps = [b - a for a, b in zip(times, times[1:], strict=False)]
+        return statistics.median(steps) if len(steps) > 1 else math.nan
+
+    # --- what follows ---------------------------------------------------------------------------------------------
+
+    def of(self, shot: Shot, now_s: float) -> Moment:
+        """Everything known of a frame. Runs in the painter's thread.
+
+        Raises:
+            UsregError: a message is not usable.
+        """
+        _, geometry = convert.decode_geometry(shot.parts["geometry"])
+        frame = Frame(convert.image_from_msg(deserialize_message(shot.parts["image"], Image)), geometry, shot.stamp_s)
+        world_T_image = world_T_ct = None
+        if "pose" in shot.parts:
+            world_T_image = convert.decode_pose(shot.parts["pose"].pose.pose)
+        if "smoothed" in shot.parts:
+            world_T_ct = convert.decode_pose(shot.parts["smoothed"].pose.pose)
+        status, reason = self._status(shot)
+        sigma_mm, sigma_rad = self._sigma(shot, world_T_ct)
+        raw, truth = self._raw, self._content.truth
+        return Moment(
+            frame, world_T_image, world_T_ct, None if raw is None else raw[1], sigma_mm, sigma_rad, status, reason,
+            age_s=now_s - shot.stamp_s, period_s=self.period_s,
+            pose_age_s=math.nan if raw is None else shot.stamp_s - raw[0],
+            tre_mm=truth.tre_mm(frame, world_T_image, world_T_ct) if truth else math.nan,
+            breathing=self._breathing(shot.stamp_s), links=self._links(shot.stamp_s),
+            target_ct=self._content.target_ct, paused=self.paused, **_told(self.estimate),
+        )  # fmt: skip
+
+    def _status(self, shot: Shot) -> tuple[Any, str]:
+        """Why the volume is shown at its place, or why not."""
+        estimate = self.estimate
+        if "pose" not in shot.parts:
+            return "NOT_TRACKED", "no pose of the probe at this frame (arm_tracking)"
+        if self._content.volume is None:
+            return "NO_VOLUME", "the volume is not loaded"
+        if estimate is None:
+            return "WAITING", "no estimate yet"
+        known = estimate.status < len(STATUS)
+        status = STATUS[estimate.status] if known else "ERROR"
+        reason = estimate.reason if known else f"the estimate has the unknown status {estimate.status}"
+        if "smoothed" not in shot.parts and status == "ACCEPTED":
+            return "LOST", "no pose of the volume at this frame (pose_smoothing)"
+        return status, reason
+
+    def _sigma(self, shot: Shot, world_T_ct: Tensor | None) -> tuple[Any, Any]:
+        """Standard deviations about the volume's centre, mm and rad."""
+        volume = self._content.volume
+        if world_T_ct is None or volume is None:
+            return None, None
+        centre = se3.transform_points(world_T_ct, volume.grid.centre_ct[None])[0]
+        _, _, _, covariance = convert.decode_stamped_pose(shot.parts["smoothed"], centre)
+        sigma = covariance.diagonal().clamp_min(0.0).sqrt().tolist()
+        return tuple(sigma[:3]), tuple(sigma[3:])
+
+    def _breathing(self, stamp_s: float) -> Breathing | None:
+        found = self._breath
+        return found[1] if found is not None and abs(found[0] - stamp_s) <= BREATH_S else None
+
+    def _links(self, stamp_s: float) -> tuple[Link, ...]:
+        """The arm from its base to the probe at the stamp; nothing where TF does not know it there."""
+        frames = self._frames
+        try:
+            chain = self.transforms.chain(frames.world_frame, frames.probe_frame, stamp_s)
+        except (MissingTransformError, StalePoseError):
+            return ()
+        return tuple(Link(name, pose) for name, pose in chain)
+
+
+def _told(estimate: Registration | None) -> dict[str, Any]:
+    """What an estimate says beside its pose."""
+    if estimate is None:
+        return {}
+    return {
+        "score": estimate.score, "overlap": estimate.overlap, "probability": estimate.probability_tre_below_5mm,
+        "system": estimate.system, "compute_s": estimate.compute_time,
+    }  # fmt: skip
