@@ -8,6 +8,12 @@ export const GROUND = "#05070a";
 const TITLES = { us: "ULTRASOUND", slice: "SLICE", fused: "FUSED" };
 const NOTICE = "RESEARCH USE ONLY";
 
+/** A stamp as seconds of the recording; a live one as the time of day where it is one (UTC). */
+export function when(stamp_s, begin_s) {
+  if (begin_s !== null) return `${(stamp_s - begin_s).toFixed(2)} s`;
+  return stamp_s > 1e9 ? `${new Date(1000 * stamp_s).toISOString().slice(11, 22)} UTC` : `${stamp_s.toFixed(2)} s`;
+}
+
 /** Size of small text in a pane, canvas pixels. */
 export function letterSize(rect, ratio) {
   return Math.max(12.5 * ratio, Math.min(17 * ratio, rect.h / 36));
@@ -47,7 +53,7 @@ export function foot(pen) {
   text(g, NOTICE, rect.x + 0.7 * size, y, { size: 0.95 * size, colour: INK.light, weight: 600 });
   const good = header.status === "ACCEPTED";
   const score = header.score === null ? "" : `  score ${SHOWN(header.score, 2)}`;
-  const time = `  t ${header.stamp_s.toFixed(2)} s`;
+  const time = `  ${when(header.stamp_s, pen.look.begin_s)}`;
   const words = rect.w < 30 * size ? header.status : `${header.status}${score}${rect.w > 44 * size ? time : ""}`;
   const style = { size: 0.95 * size, align: "right", colour: good ? INK.green : INK.orange, weight: 600 };
   text(g, words.replaceAll("_", " "), rect.x + rect.w - 0.7 * size, y, style);
@@ -61,13 +67,13 @@ export function drawEmpty(g, rect, ratio) {
 }
 
 /** The words that nobody may overlook: across the pane, readable from two metres. */
-export function drawState(g, rect, ratio, { state, ageMs, why }, header) {
+export function drawState(g, rect, ratio, { state, ageMs, why }, header, begin_s) {
   if (state === "LIVE") return;
   const seconds = (ageMs / 1000).toFixed(1);
   const [word, line, colour] = {
     STALE: ["STALE", `this picture is ${seconds} s old`, INK.vermilion],
     CLOSED: ["CONNECTION LOST", why || "connecting again", INK.vermilion],
-    PAUSED: ["PAUSED", header ? `at ${header.stamp_s.toFixed(2)} s` : "", INK.sky],
+    PAUSED: ["PAUSED", header ? when(header.stamp_s, begin_s) : "", INK.sky],
     WAITING: ["WAITING", "for the first picture", INK.grey],
   }[state];
   const calm = state === "PAUSED" && header;

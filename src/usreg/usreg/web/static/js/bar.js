@@ -50,7 +50,6 @@ export class Bar {
     say($("word-big"), word);
     say($("word-why"), why);
     $("word-why").title = why;
-    say($("system"), frame?.system ?? "");
     this.chips(status);
     this.numbers(seen, frame, status);
   }
@@ -94,5 +93,5 @@ function headline(seen, frame) {
   const words = frame.status.replaceAll("_", " ");
   const why = frame.reason || frame.note || "";
   if (seen.state === "PAUSED") return ["still", "❚❚", "PAUSED", `${words}${why ? `: ${why}` : ""}`];
-  return [...(SIGNS[frame.status] ?? BAD), words, why];
+  return [...(SIGNS[frame.status] ?? BAD), words, why || (frame.system && `by ${frame.system}`)];
 }

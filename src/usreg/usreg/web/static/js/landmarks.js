@@ -2,7 +2,7 @@
 /** Manual TRE of a replay: a landmark of the volume, clicked where it is seen in the ultrasound. */
 
 import { h, refill, say, shown } from "./dom.js";
-import { landmarkChoice } from "./side.js";
+import { landmarkChoice } from "./choice.js";
 
 export class Landmarks {
   constructor(desk) {
@@ -61,6 +61,9 @@ export class Landmarks {
   }
 
   async at(ct, name) {
+    const { session } = this.desk;
+    // the error is told for the frame that is shown: it must not move on
+    if (session.seen.state !== "PAUSED" && (await this.desk.ask("pause", { on: true })) === null) return;
     const picked = await this.desk.pointer.choose("picture", `Click ${name.replaceAll("_", " ") || "the same point"} in the ultrasound`);
     if (picked) await this.desk.ask("landmark", { ...(name ? { name } : {}), world: picked.world, ct });
   }

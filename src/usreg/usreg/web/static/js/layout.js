@@ -4,7 +4,7 @@
 import { $ } from "./dom.js";
 
 /** Panes of each layout; what is not in it is hidden. */
-const LAYOUTS = { 1: ["3d", "2d", "plots"], 2: ["3d", "2d"], 3: ["2d"], 4: ["slices", "2d"] };
+const LAYOUTS = { 1: ["3d", "2d", "plots"], 2: ["3d", "2d", "plots"], 3: ["2d"], 4: ["slices", "2d"] };
 const NARROW = "(max-width: 700px)";
 const MAX_RATIO = 2; // finer pixels cost time and show nothing
 

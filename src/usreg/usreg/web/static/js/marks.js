@@ -4,10 +4,11 @@
 import { apply, imageToPixel, inverse, inWords, pixelToImage } from "./geometry.js";
 import { INK, rgb } from "./palette.js";
 import { foot, letterSize, title } from "./banners.js";
-import { text } from "./words.js";
+import { measured, text } from "./words.js";
 
 const NEAR_MM = 3; // marks within so much of the plane are drawn full, farther ones faint
 const FAR_MM = 12;
+const ROUND_PX = 5; // of the frame
 
 /** Transform of a frame's pixels to the canvas: as large as fits, pixels in their true shape. */
 function place(rect, header, margin) {
@@ -71,6 +72,31 @@ function path(pen, points, from, count) {
   g.closePath();
 }
 
+/** A closed outline with its corners rounded: what is traced on pixels has stairs that are not there. */
+function smoothPath(pen, points, from, count) {
+  const { g, at } = pen;
+  const reach = ROUND_PX * at.m[3];
+  const [a, , c, d, e, f] = at.m;
+  const point = (i) => {
+    const [x, y] = [points[2 * (from + (i % count))] + 0.5, points[2 * (from + (i % count)) + 1] + 0.5];
+    return [a * x + c * y + e, d * y + f];
+  };
+  g.beginPath();
+  let [before, here] = [point(count - 1), point(0)];
+  for (let i = 1; i <= count; i++) {
+    const next = point(i);
+    g.lineTo(...towards(here, before, reach));
+    g.quadraticCurveTo(here[0], here[1], ...towards(here, next, reach));
+    [before, here] = [here, next];
+  }
+  g.closePath();
+}
+
+function towards([x, y], [u, v], reach) {
+  const share = Math.min(0.5, reach / (Math.hypot(u - x, v - y) || 1));
+  return [x + share * (u - x), y + share * (v - y)];
+}
+
 function outline(pen) {
   const points = pen.buffers.outline;
   if (!points) return;
@@ -96,7 +122,7 @@ function contours(pen) {
   for (const contour of header.contours) {
     g.strokeStyle = rgb(contour.colour);
     for (const count of contour.outlines) {
-      path(pen, points, from, count);
+      smoothPath(pen, points, from, count);
       g.stroke();
       from += count;
     }
@@ -221,21 +247,27 @@ function ownMarks(pen) {
   }
 }
 
+/** Names of the outlined labels: beside the picture where there is room, else in its corner above the letter at the side. */
 function legend(pen, named) {
-  const { g, rect, size, header } = pen;
-  if (!named.length || !header.fused || (rect.pane !== "fused" && pen.look.settings.panes.includes("fused"))) return;
-  const room = Math.max(1, Math.floor((rect.h * 0.5) / (1.4 * size)));
+  const { g, rect, size, at, header, look } = pen;
+  if (!named.length || !header.fused || (rect.pane !== "fused" && look.settings.panes.includes("fused"))) return;
+  const step = 1.4 * size;
+  const top = Math.max(rect.y + 2.2 * size, at.box.y);
+  const room = Math.max(1, Math.floor((at.box.y + at.box.h / 2 - 1.2 * size - top) / step));
   const rows = named.length > room ? [...named.slice(0, room - 1), { name: `and ${named.length - room + 1} more` }] : named;
-  let y = rect.y + 3.1 * size;
-  for (const { name, colour } of rows) {
-    const x = rect.x + 0.7 * size;
+  const width = 1.9 * size + Math.max(...rows.map(({ name }) => measured(g, spaced(name), 0.95 * size)));
+  const beside = at.box.x - 2.4 * size - width;
+  const left = beside > rect.x ? beside : at.box.x + 0.9 * size;
+  g.fillStyle = "rgba(5,7,10,0.66)";
+  g.fillRect(left, top, width, step * rows.length + 0.4 * size);
+  rows.forEach(({ name, colour }, i) => {
+    const y = top + step * (i + 1) - 0.25 * size;
     if (colour) {
       g.fillStyle = rgb(colour);
-      g.fillRect(x, y - 0.42 * size, 0.9 * size, 0.24 * size);
+      g.fillRect(left + 0.3 * size, y - 0.44 * size, 0.9 * size, 0.26 * size);
     }
-    text(g, spaced(name), x + 1.3 * size, y, { size: 0.95 * size, colour: INK.light });
-    y += 1.4 * size;
-  }
+    text(g, spaced(name), left + (colour ? 1.5 : 0.3) * size, y, { size: 0.95 * size, colour: INK.light });
+  });
 }
 
 /** What lies under the pointer: organ, depth, place in the volume. */

@@ -3,7 +3,7 @@
 
 import { h, refill, say, shown } from "./dom.js";
 import { inWords } from "./geometry.js";
-import { landmarkChoice } from "./side.js";
+import { landmarkChoice } from "./choice.js";
 
 const FEWEST = 3;
 const MOST = 20;

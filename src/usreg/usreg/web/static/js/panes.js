@@ -53,7 +53,10 @@ export class Panes {
   scene(header, buffers) {
     this.view?.setScene(header, buffers);
     const volume = header.volume?.sha256;
-    if (volume === this.volume) return; // other landmarks or another target
+    if (volume === this.volume) {
+      for (const { header, buffers } of this.organs) this.view?.addOrgan(header, buffers);
+      return; // other landmarks or another target
+    }
     this.volume = volume;
     this.organs = [];
     this.slices?.close();

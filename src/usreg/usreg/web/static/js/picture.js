@@ -17,7 +17,7 @@ export function arrange(panes, width, height, ratio) {
   const [large, small] = [panes.at(-1), panes.slice(0, -1)];
   const n = small.length;
   if (width >= 1.15 * height) {
-    const part = Math.round((width - gap) * 0.34);
+    const part = Math.round((width - gap) * 0.31);
     const each = (height - gap * (n - 1)) / n;
     return [
       ...small.map((pane, i) => rect(pane, 0, i * (each + gap), part, each)),
@@ -40,6 +40,7 @@ export class Picture {
     this.settings = { ...SETTINGS, ...settings };
     this.tables = new Tables();
     this.scene = null;
+    this.begin_s = null; // of a recording
     this.marks = []; // {label, world, colour}: points that a person has set
     this.pointer = null;
     this.ratio = 1;
@@ -70,13 +71,13 @@ export class Picture {
     for (const rect of rects) {
       if (!frame) drawEmpty(context, rect, ratio);
       else this.drawOne(frame, rect, old);
-      drawState(context, rect, ratio, seen, frame?.header ?? null);
+      drawState(context, rect, ratio, seen, frame?.header ?? null, this.begin_s);
     }
   }
 
   drawOne(frame, rect, old) {
     const layer = this.blended(frame, rect.pane, old);
-    const look = { scene: this.scene, settings: this.settings, marks: this.marks, pointer: this.pointer };
+    const look = { scene: this.scene, settings: this.settings, marks: this.marks, pointer: this.pointer, begin_s: this.begin_s };
     const place = drawPane(this.context, rect, this.ratio, frame, layer?.canvas ?? null, look);
     this.places.push({ ...rect, place });
   }

@@ -65,6 +65,16 @@ export class Side {
       return { part, note, fold };
     });
     session.addEventListener("scene", () => this.show());
+    session.addEventListener("hello", ({ detail }) => this.begin(detail.header));
+  }
+
+  /** A replay is measured, a live session is steered: what is needed stands open. */
+  begin({ kind }) {
+    if (this.kind === kind) return;
+    this.kind = kind;
+    const [, registration, , , landmarks] = this.parts;
+    registration.fold.open = kind !== "replay";
+    landmarks.fold.open = kind === "replay";
   }
 
   show() {
@@ -75,18 +85,4 @@ export class Side {
       if (fold.open) part.show();
     }
   }
-}
-
-/** A list of named landmarks to choose from. */
-export function landmarkChoice(title) {
-  const select = h("select", { title, "aria-label": title });
-  const fill = (landmarks) => {
-    const key = landmarks.map(({ name }) => name).join();
-    if (select.dataset.key === key) return;
-    select.dataset.key = key;
-    const words = landmarks.length ? "choose a landmark …" : "this volume has no landmarks";
-    select.replaceChildren(h("option", { value: "" }, words), ...landmarks.map(({ name }) => h("option", { value: name }, name.replaceAll("_", " "))));
-    select.dataset.off = landmarks.length ? "" : "yes";
-  };
-  return { select, fill };
 }

@@ -3,7 +3,7 @@
 
 import { h, say } from "./dom.js";
 import { inWords } from "./geometry.js";
-import { landmarkChoice } from "./side.js";
+import { landmarkChoice } from "./choice.js";
 
 export class Target {
   constructor(desk) {

@@ -15,6 +15,7 @@ export class Tools {
     this.tile = this.slider("Edge of the fields, mm", 3, 40, 1, (tile_mm) => this.set({ tile_mm }));
     this.contours = this.toggle("Contours", "Outlines of labels (o)", () => this.set({ contours: !settings.contours }));
     this.names = this.toggle("Names", "Names of the labels", () => this.set({ names: !settings.names }));
+    this.names.classList.add("spare");
     this.panes = this.switch("Which picture", { all: "All", us: "US", slice: "Slice", fused: "Fused" }, (pane) => layout.choose(pane));
     this.levels = this.windowing();
     this.open = this.toggle("W/L", "Window and level; or drag on a picture", () => this.showLevels(this.levels.hidden));

@@ -16,6 +16,12 @@ export function text(g, words, x, y, { size, colour, weight = 400, align = "left
   g.fillText(words, x, y);
 }
 
+/** Width of a line, canvas pixels. */
+export function measured(g, words, size) {
+  g.font = `400 ${size}px ${FACE}`;
+  return g.measureText(words).width;
+}
+
 /** Words in lines of at most `width`, canvas pixels; what does not fit into `lines` is cut with an ellipsis. */
 export function wrapped(g, words, size, width, lines) {
   g.font = `400 ${size}px ${FACE}`;

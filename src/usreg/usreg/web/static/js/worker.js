@@ -66,8 +66,10 @@ function onMessage(message) {
     hand();
     return;
   }
-  if (header.type === "hello") hello = header; // comes again when something in it changes
-  else if (header.type === "scene") picture.scene = header;
+  if (header.type === "hello") {
+    hello = header; // comes again when something in it changes
+    picture.begin_s = header.replay?.begin_s ?? null;
+  } else if (header.type === "scene") picture.scene = header;
   else if (header.type === "status") status = header;
   const { copies, transfer } = detach(buffers, Object.keys(buffers));
   post({ type: "kept", header, buffers: copies }, transfer);
