@@ -263,12 +263,7 @@ def _write_array(channels: np.ndarray, grid: VoxelGrid, path: Path) -> None:
 
     if not path.name.lower().endswith((".nii", ".nii.gz", ".mha", ".nrrd")):
         raise FileFormatError(f"cannot write '{path.name}': volumes are written as .nii, .nii.gz, .mha or .nrrd")
-    vector = channels.shape[0] > 1
-    array = np.moveaxis(channels, 0, -1) if vector else channels[0]
-    image = sitk.GetImageFromArray(np.ascontiguousarray(array), isVector=vector)
-    image.SetSpacing(grid.spacing_mm)
-    image.SetOrigin(grid.origin_mm)
-    image.SetDirection(grid.direction)
+    image = itk_image(channels, grid)
     with atomic_path(path) as temporary:
         try:
             sitk.WriteImage(image, str(temporary), useCompression=True)
@@ -276,6 +271,19 @@ def _write_array(channels: np.ndarray, grid: VoxelGrid, path: Path) -> None:
                 check_nifti(temporary, channels.nbytes)
         except (RuntimeError, FileFormatError) as error:
             raise OSError(errno.EIO, str(error).strip().splitlines()[-1][:200]) from error
+
+
+def itk_image(channels: np.ndarray, grid: VoxelGrid) -> Any:
+    """The SimpleITK image of channels (C, D, H, W) on a grid."""
+    import SimpleITK as sitk
+
+    vector = channels.shape[0] > 1
+    array = np.moveaxis(channels, 0, -1) if vector else channels[0]
+    image = sitk.GetImageFromArray(np.ascontiguousarray(array), isVector=vector)
+    image.SetSpacing(grid.spacing_mm)
+    image.SetOrigin(grid.origin_mm)
+    image.SetDirection(grid.direction)
+    return image
 
 
 def read_labels(
