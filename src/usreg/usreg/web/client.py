@@ -9,6 +9,7 @@ import json
 import logging
 import math
 import time
+from collections.abc import Coroutine
 from typing import Any
 
 from aiohttp import ClientConnectionError, WSMsgType, web
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 MESSAGES_A_SECOND = 200
 PING_S = 10.0
 CLOSE_S = 2.0  # for the client's part of the closing handshake
+LINGER_S = 0.5
 TOO_MUCH, TOO_BIG, BUSY, GOING_AWAY = 1008, 1009, 1013, 1001
 
 
@@ -32,12 +34,20 @@ class Socket(web.WebSocketResponse):
     def __init__(self, max_message_bytes: int) -> None:
         super().__init__(compress=False, max_msg_size=max_message_bytes + 1, timeout=CLOSE_S)
         self._too_big = f"a message may have {max_message_bytes} bytes at most".encode()
+        self.leaving = False
 
     async def close(self, *, code: int = 1000, message: bytes = b"", drain: bool = True) -> bool:
-        """As the base class; aiohttp itself closes after a message that is too large, without a reason."""
-        return await super().close(
-            code=code, message=message or (self._too_big if code == TOO_BIG else b""), drain=drain
-        )
+        """As the base class, which closes by itself, and without a reason, after a message that is too large.
+
+        What is left of that message is on its way: were the connection closed now, the client would see it reset
+        before it reads why.
+        """
+        self.leaving = True
+        if code == TOO_BIG and not message and not self.closed:
+            message = self._too_big
+            await self.send_frame(code.to_bytes(2, "big") + message, WSMsgType.CLOSE)
+            await asyncio.sleep(LINGER_S)
+        return await super().close(code=code, message=message, drain=drain)
 
 
 async def refuse(socket: Socket, reason: str, code: int = BUSY) -> None:
@@ -78,6 +88,10 @@ class Client:
         """Close the connection from this side."""
         await refuse(self._socket, reason, code)
 
+    def dismiss(self, reason: str) -> None:
+        """As `send_away`, without waiting for it."""
+        self._begin(self.send_away(reason))
+
     def abort(self) -> None:
         """End the connection without waiting for what the client has not read."""
         if self._transport is not None:
@@ -91,7 +105,7 @@ class Client:
     async def _write(self) -> None:
         """The next message each time the one before has left: nothing queues here."""
         pinged_s = 0.0
-        while not self._socket.closed:
+        while not self._socket.leaving:
             self._wake.clear()
             message = self.watcher.take()
             try:
@@ -153,7 +167,10 @@ class Client:
         number = message.get("id")
         if type(number) is not int or abs(number) >= 2**53:
             raise ConfigError("a command needs a whole number 'id'")
-        task = asyncio.create_task(self._answer(number, message.get("name"), message.get("args", {})))
+        self._begin(self._answer(number, message.get("name"), message.get("args", {})))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._work.add(task)
         task.add_done_callback(self._work.discard)
 

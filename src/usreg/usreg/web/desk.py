@@ -42,12 +42,12 @@ class Desk:
         try:
             data = await asyncio.wait_for(asyncio.wrap_future(work), self._timeout_s)
             pack({"data": data})  # what JSON cannot hold is an error of this command, not of the connection
-            return True, "", data
+            return True, "", data or {}
         except UsregError as error:
             return False, str(error), {}
         except asyncio.TimeoutError:
-            begun = "it may still take effect" if not work.cancelled() else "it was not begun and is dropped"
-            return False, f"'{name}' was not done within {self._timeout_s:g} s; {begun}", {}
+            fate = "it was not begun and is dropped" if work.cancel() else "it may still take effect"
+            return False, f"'{name}' was not done within {self._timeout_s:g} s; {fate}", {}
         except Exception:
             log.exception("command '%s' failed", name)
             return False, f"'{name}' failed; the log says why", {}

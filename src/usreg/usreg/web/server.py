@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import socket
 import threading
@@ -14,18 +13,19 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from ..config import check_range
-from ..errors import ConfigError, PortInUseError, UsregError
+from ..errors import ConfigError, UsregError
 from .access import ALL_INTERFACES, Access, choose_token, host_in_url
 from .client import GOING_AWAY, Client, Socket, refuse
 from .commands import Controls
 from .desk import Desk
 from .hub import Hub
+from .listening import listen, notice_dead_peer, reachable
 from .pages import Made, add_headers, add_routes
 
 log = logging.getLogger(__name__)
 START_S, STOP_S = 10.0, 5.0
+FAREWELL_S = 1.0  # for clients to hear that the server stops
 NO_FILES: Mapping[str, Made] = {}
-SEND_BUFFER = 1 << 20  # a frame of 850 kB leaves in one call
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Server:
             listener.close()
             self.stop()
             raise UsregError(f"the view's server did not start: {failed[0] if failed else 'no answer'}")
-        shown = _reachable() if self.config.host in ALL_INTERFACES else self.config.host
+        shown = reachable() if self.config.host in ALL_INTERFACES else self.config.host
         return f"http://{host_in_url(shown)}:{self.port}/" + (f"?token={self._token}" if self._token else "")
 
     def stop(self) -> None:
@@ -136,7 +136,7 @@ class Server:
             ready.set()
             await self._stop.wait()
             leaving = [client.send_away("the server stops", GOING_AWAY) for client in list(self._clients)]
-            await asyncio.wait_for(asyncio.gather(*leaving, return_exceptions=True), STOP_S / 2)
+            await asyncio.wait_for(asyncio.gather(*leaving, return_exceptions=True), FAREWELL_S)
         except asyncio.TimeoutError:
             pass  # a client that does not read is cut off below
         finally:
@@ -173,8 +173,8 @@ class Server:
     async def _connect(self, request: web.Request, desk: Desk) -> web.StreamResponse:
         connection = Socket(self.config.max_message_bytes)
         await connection.prepare(request)
-        _tune(request)
-        if len(self._clients) >= self.config.max_clients and not await self._make_room():
+        notice_dead_peer(request.transport)
+        if len(self._clients) >= self.config.max_clients and not self._make_room():
             await refuse(connection, f"{self.config.max_clients} clients are connected, no more are taken")
             return connection
         client = Client(connection, request.transport, self._hub, desk)
@@ -185,32 +185,15 @@ class Server:
             self._clients.pop(client, None)
         return connection
 
-    async def _make_room(self) -> bool:
+    def _make_room(self) -> bool:
         """Where all places are taken, a client that has stalled gives way."""
         stalled = [client for client in self._clients if client.watcher.stalled]
         if not stalled:
             return False
         longest = max(stalled, key=lambda client: client.watcher.unacknowledged_s)
         del self._clients[longest]
-        asyncio.create_task(longest.send_away("no frame was acknowledged for long, and another client came"))
+        longest.dismiss("no frame was acknowledged for long, and another client came")
         return True
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; see `Server.start` for what it raises."""
-    name = "127.0.0.1" if host == "localhost" else host
-    try:
-        family, *_, address = socket.getaddrinfo(name or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
-            0
-        ]
-        return socket.create_server(address[:2], family=family, backlog=64)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise PortInUseError(
-                f"port {port} of {host or 'this machine'} is taken by another program: "
-                "stop it, choose another port, or port 0 for any free one"
-            ) from error
-        raise ConfigError(f"cannot listen at {host}:{port}: {error}; give an address of this machine") from error
 
 
 def _enter(request: web.Request, access: Access) -> web.StreamResponse:
@@ -221,21 +204,3 @@ def _enter(request: web.Request, access: Access) -> web.StreamResponse:
         response = web.Response(status=303, headers={"Location": "/"})
     response.set_cookie(access.cookie, access.token, httponly=True, samesite="Strict", path="/")
     return response
-
-
-def _tune(request: web.Request) -> None:
-    """Room for one frame, so that it is handed over in one call, and dead peers are noticed."""
-    connection = request.transport.get_extra_info("socket") if request.transport else None
-    if connection is not None:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-
-
-def _reachable() -> str:
-    """An address of this machine that others reach, as far as it can be known without asking anybody."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # reserved for documentation; a datagram socket sends nothing here
-            return str(probe.getsockname()[0])
-        except OSError:
-            return "127.0.0.1"
