@@ -42,9 +42,8 @@ export class View3D {
 
   /** The volume, its landmarks and the organs that will come; a scene that comes again replaces the first. */
   setScene(header) {
-    this._volume.setScene(header);
+    if (this._volume.setScene(header)) this._view.forget();
     this._hasVolume = Boolean(header.volume);
-    this._view.placed = false;
     this._invalidate();
   }
 
@@ -72,6 +71,7 @@ export class View3D {
     if (!clientWidth || !clientHeight) return;
     this._size = [clientWidth, clientHeight];
     this._view.resize(clientWidth, clientHeight);
+    this._words.resize(clientWidth, clientHeight);
     this._invalidate();
   }
 

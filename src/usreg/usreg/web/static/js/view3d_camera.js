@@ -14,7 +14,7 @@ export class Viewpoint {
     this.camera = new THREE.PerspectiveCamera(VIEW_DEG, 1, 5, 20000);
     this.camera.position.set(800, -800, 600);
     this.follow = false;
-    this.placed = false;
+    this.forget();
     this._element = element;
     this._changed = changed;
     this._last = null; // centre of the sector that was followed
@@ -32,6 +32,7 @@ export class Viewpoint {
     controls.minDistance = 20;
     controls.maxDistance = 8000;
     controls.addEventListener("change", this._changed);
+    controls.addEventListener("start", () => (this._placed = "by hand"));
     this._controls = controls;
   }
 
@@ -41,10 +42,20 @@ export class Viewpoint {
     this.camera.updateProjectionMatrix();
   }
 
-  /** Follow the sector's centre of a tracked frame, and look at the scene for the first time. */
+  /** Look at the scene anew when there is something to see. */
+  forget() {
+    this._placed = "";
+  }
+
+  /** Follow the sector's centre; look at the frame when it first comes, and at the volume too once its pose is known. */
   see(header, volume) {
     const centre = sectorCentre(header);
-    if (!this.placed && (centre || volume.sphere())) this.home(header, volume);
+    const seen = volume.sphere() ? "with volume" : centre ? "frame alone" : "";
+    const more = !this._placed || (this._placed === "frame alone" && seen === "with volume");
+    if (seen && more) {
+      this.home(header, volume);
+      this._placed = seen;
+    }
     if (this.follow && centre && this._last) {
       const step = new THREE.Vector3().subVectors(centre, this._last);
       if (step.lengthSq() > 0) {
@@ -76,11 +87,11 @@ export class Viewpoint {
     if (both && at) both.forEach((value, k) => (both[k] = 0.6 * value + 0.4 * at.getComponent(k)));
     const target = both ? new THREE.Vector3(...both) : at;
     this._lookAt(target, sphere ? sphere.radius : reach(header), back);
-    this.placed = true;
   }
 
   /** Look at the probe's picture or at the whole volume from the present side. */
   focus(what, header, volume) {
+    this._placed = "by hand";
     const back = new THREE.Vector3().subVectors(this.camera.position, this._controls.target).normalize();
     const sphere = volume.sphere();
     const centre = header && sectorCentre(header);

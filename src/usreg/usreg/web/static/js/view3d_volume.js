@@ -18,13 +18,21 @@ export class VolumeParts {
     this.box = null;
     this.letters = [];
     this._organs = new Map();
-    this._pose = null;
+    this._dots = this._pose = this._sha256 = null;
     this.setPoses(null, null);
   }
 
-  /** Another volume, or none: {ct_T_index, size} in its header. */
+  /** The session's volume or none, and its landmarks; true where it is another one: then organs come anew. */
   setScene({ volume, landmarks }) {
+    const another = !volume || volume.sha256 !== this._sha256;
+    if (another) this._begin(volume);
+    this._mark(landmarks?.map((landmark) => landmark.ct) ?? []);
+    return another;
+  }
+
+  _begin(volume) {
     this._clear();
+    this._sha256 = volume?.sha256;
     if (!volume) return;
     const corners = boxCorners(volume.ct_T_index, volume.size);
     this.box = bounds(corners);
@@ -33,21 +41,15 @@ export class VolumeParts {
     this.smoothed.add(lines(edges, INK.light), axesOf(axes, this.box.centre));
     this.raw.add(lines(edges, INK.orange, { dashMm: 0.025 * this.box.radius }), axesOf(0.6 * axes, this.box.centre, true));
     this.letters = sideLetters(this.box);
-    if (landmarks?.length) this.smoothed.add(landmarkDots(landmarks.map((landmark) => landmark.ct)));
   }
 
-  /** Draw an organ; one that comes again replaces the first. */
+  /** Draw an organ; one that comes again is left as it is. */
   addOrgan({ value, colour, opacity }, { vertices, normals, triangles }) {
-    const before = this._organs.get(value);
-    if (before) {
-      this.smoothed.remove(before);
-      disposeTree(before);
-    }
+    if (this._organs.has(value)) return;
     const mesh = bodyMesh(vertices, normals, triangles, bodyMaterial(colour, opacity));
     mesh.geometry.computeBoundingSphere();
-    const radius = mesh.geometry.boundingSphere.radius;
     // Glass is drawn from the inside out: what lies inside a larger organ comes first.
-    if (mesh.material.transparent) mesh.renderOrder = 10 + radius;
+    if (mesh.material.transparent) mesh.renderOrder = 10 + mesh.geometry.boundingSphere.radius;
     this._organs.set(value, mesh);
     this.smoothed.add(mesh);
   }
@@ -71,7 +73,17 @@ export class VolumeParts {
     return this.box && this._pose ? { centre: this.toWorld(this.box.centre), radius: this.box.radius } : null;
   }
 
+  _mark(points) {
+    if (this._dots) {
+      this.smoothed.remove(this._dots);
+      disposeTree(this._dots);
+    }
+    this._dots = points.length ? landmarkDots(points) : null;
+    if (this._dots) this.smoothed.add(this._dots);
+  }
+
   _clear() {
+    this._dots = null;
     for (const group of [this.smoothed, this.raw]) {
       disposeTree(group);
       group.clear();

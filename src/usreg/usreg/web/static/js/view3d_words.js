@@ -25,9 +25,8 @@ export class Words {
     this.layer = made("div", { position: "absolute", inset: "0", overflow: "hidden", pointerEvents: "none" });
     this._labels = [];
     this._notice = made("div", {
-      position: "absolute", left: "50%", top: "50%", transform: "translate(-50%,-50%)", maxWidth: "80%",
-      padding: "8px 14px", borderRadius: "6px", background: "rgba(10,14,18,0.8)", color: INK.light, fontSize: "16px",
-      textAlign: "center",
+      position: "absolute", boxSizing: "border-box", padding: "6px 12px", borderRadius: "6px", color: INK.light,
+      background: "rgba(10,14,18,0.8)",
     });
     this._legend = made("div", { position: "absolute", left: "8px", bottom: "8px", color: INK.light, lineHeight: "1.35" });
     for (const [words, colour, dash] of LEGEND) {
@@ -64,11 +63,19 @@ export class Words {
     };
   }
 
-  /** Why the pane, or a part of it, is empty; "" takes it away. `low`: at the bottom, since something is drawn. */
-  note(words, low = false) {
-    if (this._notice.textContent !== words) this._notice.textContent = words;
-    Object.assign(this._notice.style, { display: words ? "block" : "none", top: low ? "86%" : "50%" });
+  /** Why the pane, or a part of it, is empty; "" takes it away. `aside`: at the edge, since something is drawn. */
+  note(words, aside = false) {
     this.noted = words;
+    if (this._notice.textContent !== words) this._notice.textContent = words;
+    const middle = { left: "50%", top: "50%", transform: "translate(-50%,-50%)", textAlign: "center", maxWidth: "80%" };
+    const edge = { left: "8px", top: "52px", transform: "none", textAlign: "left", maxWidth: "calc(100% - 16px)" };
+    Object.assign(this._notice.style, aside ? edge : middle, { display: words ? "block" : "none" });
+  }
+
+  /** What the colours mean is left out where there is no room for it. */
+  resize(width, height) {
+    this._roomy = width >= 420 && height >= 300;
+    this._legend.style.display = this._roomy ? "block" : "none";
   }
 
   /** Place labels [{text, world: [x, y, z], colour}] as a camera sees them, in a pane of width x height. */
@@ -97,7 +104,7 @@ export class Words {
       if (at) outlined(g, text, at[0], at[1], `700 16px ${FACE}`, colour);
     }
     g.textAlign = "left";
-    LEGEND.forEach(([words, colour, dash], k) => {
+    (this._roomy ? LEGEND : []).forEach(([words, colour, dash], k) => {
       const y = height - 18 - 19 * (LEGEND.length - 1 - k);
       g.strokeStyle = colour;
       g.lineWidth = 3;
@@ -108,8 +115,7 @@ export class Words {
       g.stroke();
       outlined(g, words, 38, y, `14px ${FACE}`, INK.light);
     });
-    g.textAlign = "center";
-    if (this.noted) outlined(g, this.noted, width / 2, 0.86 * height, `16px ${FACE}`, INK.light);
+    if (this.noted) outlined(g, this.noted, 12, 66, `14px ${FACE}`, INK.light);
   }
 
   dispose() {
