@@ -10,6 +10,7 @@ import importlib.util
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,8 +61,15 @@ class Tab:
         return self.page.evaluate(expression)
 
     def wait(self, condition: str, seconds: float = 30.0) -> None:
-        """Until an expression is true; fails after a time."""
-        self.page.wait_for_function(condition, timeout=1000 * seconds)
+        """Until an expression is true; fails after a time. The page forbids playwright's own way, which evaluates text."""
+        end = time.monotonic() + seconds
+        while not self.value(condition):
+            if time.monotonic() > end:
+                seen = self.value("JSON.stringify(window.usreg ?? null)")
+                raise AssertionError(
+                    f"within {seconds:.0f} s it never was that {condition}; {self.errors}; {seen[:2000]}"
+                )
+            self.page.wait_for_timeout(50)
 
 
 @contextmanager

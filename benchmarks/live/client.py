@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import numpy as np
+
 from usreg.web.wire import unpack
 
 MAX_BYTES = 64 * 1024 * 1024
