@@ -4,6 +4,7 @@
 import math
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlparse
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from nav_msgs.msg import OccupancyGrid  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 from usreg_msgs.msg import VolumeInfo  # noqa: E402
-from visualization_msgs.msg import MarkerArray  # noqa: E402
+from visualization_msgs.msg import Marker, MarkerArray  # noqa: E402
 
 from usreg.data.types import Frame, TrackedFrame, Volume  # noqa: E402
 from usreg.data.volumes import read_volume, write_volume  # noqa: E402
@@ -176,6 +177,50 @@ def test_plane_and_markers_lie_where_the_frame_lies(bench: Any, volume: str) -> 
     first = convert.point_from_msg(shown()["sector"].points[0])
     assert torch.allclose(first, WORLD_T_IMAGE[:3, 3], atol=1e-6)
     assert convert.point_from_msg(shown()["target"].points[0]).tolist() == pytest.approx([10.0, 20.0, 30.0])
+
+
+def test_organs_are_sent_as_surfaces_once_somebody_listens(
+    bench: Any, volume: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    labels = str(Path(volume).with_name("labels.nii.gz"))
+    options = {"volume": volume, "labels": labels, "label_names": ["1=liver"], "outline_period_s": 0.1}
+    node = bench.add(FusionNode, **options)
+    bench.spin(0.4)
+    assert not (tmp_path / "cache").exists(), "nobody listens: nothing is made"
+    markers = bench.hear(MarkerArray, "fusion/markers")
+    bench.until(lambda: any(m.type == m.MESH_RESOURCE for array in markers for m in array.markers))
+    mesh = next(m for array in markers for m in array.markers if m.type == m.MESH_RESOURCE)
+    file = Path(unquote(urlparse(mesh.mesh_resource).path))
+    assert mesh.mesh_resource.startswith("file:///") and file.is_relative_to(tmp_path / "cache")
+    triangles = np.frombuffer(file.read_bytes()[84:], np.dtype([("f", "<f4", (4, 3)), ("a", "<u2")]))["f"][:, 1:]
+    assert triangles.max() - triangles.min() == pytest.approx(0.001 * 14 * 1.5, rel=0.2), "metres"
+    assert (mesh.ns, mesh.header.frame_id, mesh.frame_locked, mesh.scale.x) == ("liver surface", "ct", True, 1.0)
+    assert 0 < mesh.color.a <= 1 and node.diagnostics.drops == {}
+
+
+def test_without_surfaces_only_outlines_are_sent(bench: Any, volume: str) -> None:
+    labels = str(Path(volume).with_name("labels.nii.gz"))
+    bench.add(FusionNode, volume=volume, labels=labels, outline_period_s=0.1, surfaces=False)
+    markers = bench.hear(MarkerArray, "fusion/markers")
+    bench.until(lambda: len(markers) > 3)
+    assert {m.type for array in markers for m in array.markers} == {Marker.LINE_LIST}
+
+
+def test_a_target_of_nans_takes_the_target_away(bench: Any, volume: str) -> None:
+    markers = bench.hear(MarkerArray, "fusion/markers")
+    node = bench.add(FusionNode, volume=volume, outline_period_s=0.1)
+    target = PointStamped(point=Point(x=0.01, y=0.02, z=0.03))
+    target.header.frame_id = "ct"
+    bench.say("target", target)
+    bench.until(lambda: any(m.ns == "target" and m.action == m.ADD for a in markers for m in a.markers))
+    shown = next(m for a in markers for m in a.markers if m.ns == "target")
+    target.point = Point(x=math.nan, y=math.nan, z=math.nan)
+    bench.say("target", target)
+    bench.until(lambda: any(m.action == m.DELETE for a in markers for m in a.markers))
+    gone = next(m for a in markers for m in a.markers if m.action == m.DELETE)
+    assert (gone.ns, gone.id, gone.header.frame_id) == (shown.ns, shown.id, "ct"), "the one that was shown"
+    assert node.target is None and node.diagnostics.drops == {}
 
 
 def test_a_target_in_another_frame_is_refused(bench: Any, volume: str) -> None:

@@ -33,6 +33,7 @@ from ..fusion import (
 from . import convert, parameters, qos
 from .base import LifecycleStage, leave, run_node
 from .pairs import StampPairs
+from .surfaces import Surfaces, no_marker
 from .volume import VolumeConfig, load_volume
 from .worker import NewestWorker
 
@@ -47,13 +48,15 @@ class FusionNodeConfig:
         wait_s: a frame whose pose of the volume has not come by then is shown alone, with the reason.
         organ_step_mm: distance of the outlines of organs along the volume.
         line_mm: width of lines in 3D.
-        outline_period_s: how often outlines of organs and the target are sent again.
+        outline_period_s: how often outlines of organs, their surfaces and the target are sent again.
+        surfaces: send the organs as surfaces too; a viewer reads them as files of this machine.
     """
 
     wait_s: float = 0.1
     organ_step_mm: float = 6.0
     line_mm: float = 1.0
     outline_period_s: float = 1.0
+    surfaces: bool = True
 
     def __post_init__(self) -> None:
         check_range("wait_s", self.wait_s, 0.01, 10.0)
@@ -78,6 +81,7 @@ class FusionNode(LifecycleStage):
         self.markers_out = qos.publisher(self, MarkerArray, "fusion/markers", "result")
         self.volume: Volume | None = None
         self.trail, self.organs = SweepTrail(), list[Line]()
+        self.surfaces = Surfaces(self.frames.volume_frame, self.refuse)
         self.target: Dot | None = None
         self._accepted_s = float("nan")
         self._inputs: list[Any] = []
@@ -125,6 +129,7 @@ class FusionNode(LifecycleStage):
         for timer in self._beats:
             self.destroy_timer(timer)
         self._inputs, self._beats = [], []
+        self.surfaces.stop()
         if self._loader is not None:
             self._loader.stop()
             self._loader = None
@@ -166,12 +171,11 @@ class FusionNode(LifecycleStage):
         self._accepted_s = convert.stamp_to_s(message.header.stamp)
 
     def on_target(self, message: PointStamped) -> None:
-        """A target in the volume."""
-        if message.header.frame_id.lstrip("/") != self.frames.volume_frame:
-            raise GeometryError(
-                f"the target is given in '{message.header.frame_id}', not in '{self.frames.volume_frame}'"
-            )
-        self.target = target_dot(convert.point_from_msg(message.point))
+        """A target in the volume; one of NaNs takes it away."""
+        point = convert.target_from_msg(message, self.frames.volume_frame)
+        self.target = None if point is None else target_dot(point)
+        if point is None and self._wanted(self.markers_out):
+            self.markers_out.publish(MarkerArray(markers=[no_marker("target", self.frames.volume_frame)]))
 
     # --- frames ---------------------------------------------------------------------------------------------------
 
@@ -229,9 +233,14 @@ class FusionNode(LifecycleStage):
 
     def send_outlines(self) -> None:
         """What rests in the volume's frame."""
-        shapes: list[Line | Dot] = [*self.organs, *([self.target] if self.target else [])]
-        if shapes and self._wanted(self.markers_out):
-            self._send_markers(shapes, Time())
+        if not self._wanted(self.markers_out):
+            return
+        if self.organs:
+            self._send_markers(list(self.organs), Time())
+        if self.target is not None:
+            self._send_markers([self.target], Time())
+        if self.config.surfaces and self.volume is not None and (surfaces := self.surfaces.of(self.volume)):
+            self.markers_out.publish(MarkerArray(markers=list(surfaces)))
 
     def _send_markers(self, shapes: list[Any], stamp: Time) -> None:
         frames = self.frames

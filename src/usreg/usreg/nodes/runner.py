@@ -127,6 +127,7 @@ def run_in_one(specs: list[graph.NodeSpec], say: Say, token: str = "") -> int:
             finished = lambda: any(getattr(node, "finished", False) for node in made)  # noqa: E731
             spin(executor, lambda: asked() or finished() or aside.look() is not None)
         finally:
+            aside.ask()
             for node in reversed(made):
                 node.stop()
                 executor.remove_node(node)
@@ -217,14 +218,23 @@ class Family:
         self._due[name] = time.monotonic() + RESTART_PAUSE_S
         return True
 
-    def stop(self) -> None:
-        """SIGINT to all, then SIGTERM, then SIGKILL to those that do not end."""
+    def ask(self) -> None:
+        """Ask all to end."""
         self._due.clear()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
-            alive = [p for p in self.running.values() if p.poll() is None]
-            for process in alive:
+        self._send(signal.SIGINT)
+
+    def stop(self) -> None:
+        """Ask all to end, and more firmly those that do not."""
+        self.ask()
+        for number in (signal.SIGTERM, signal.SIGKILL, None):
+            self._wait([p for p in self.running.values() if p.poll() is None])
+            if number is not None:
+                self._send(number)
+
+    def _send(self, number: int) -> None:
+        for process in self.running.values():
+            if process.poll() is None:
                 process.send_signal(number)
-            self._wait(alive)
 
     def _wait(self, alive: list[subprocess.Popen[bytes]]) -> None:
         end = time.monotonic() + PATIENCE_S

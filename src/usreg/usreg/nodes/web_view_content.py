@@ -68,9 +68,9 @@ class Content:
         return {}
 
     def stop(self) -> None:
-        """End the thread."""
+        """End the thread; the organ in hand is not waited for."""
         self._stopped = True
-        self._worker.stop()
+        self._worker.stop(0.0)
 
     def _load(self, wanted: Any) -> None:
         """Body of the thread: the volume first, then what takes longer."""

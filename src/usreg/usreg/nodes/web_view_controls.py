@@ -17,6 +17,7 @@ from usreg_msgs.srv import Initialize
 
 from ..errors import ConfigError, SourceError
 from ..web import commands
+from ..web.pairs import initial_pose
 from . import convert, qos
 from .parameters import FrameConfig
 
@@ -124,8 +125,6 @@ class LiveControls:
             torch.tensor([getattr(pair, side) for pair in command.pairs], dtype=torch.float64)
             for side in ("world", "ct")
         )
-        from ..web.pairs import initial_pose
-
         start = initial_pose(world, ct, self._pivot())
         answer = self._initialize(start.world_T_ct, start.covariance, start.pivot)
         return {**answer, "residual_mm": start.residual_mm}
