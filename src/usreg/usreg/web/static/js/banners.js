@@ -66,25 +66,31 @@ export function drawEmpty(g, rect, ratio) {
   text(g, NOTICE, rect.x + 0.7 * size, rect.y + rect.h - 0.6 * size, { size: 0.95 * size, colour: INK.light, weight: 600 });
 }
 
+/** Small words for a picture that stands still on purpose. */
+function drawPaused(g, rect, ratio, words) {
+  const size = letterSize(rect, ratio);
+  const style = { size: 1.25 * size, colour: INK.sky, weight: 700, align: "right" };
+  text(g, `PAUSED ${words}`, rect.x + rect.w - 0.7 * size, rect.y + 1.5 * size, style);
+}
+
 /** The words that nobody may overlook: across the pane, readable from two metres. */
 export function drawState(g, rect, ratio, { state, ageMs, why }, header, begin_s) {
   if (state === "LIVE") return;
-  const seconds = (ageMs / 1000).toFixed(1);
+  if (state === "PAUSED" && header) return drawPaused(g, rect, ratio, when(header.stamp_s, begin_s));
   const [word, line, colour] = {
-    STALE: ["STALE", `this picture is ${seconds} s old`, INK.vermilion],
+    STALE: ["STALE", `this picture is ${(ageMs / 1000).toFixed(1)} s old`, INK.vermilion],
     CLOSED: ["CONNECTION LOST", why || "connecting again", INK.vermilion],
-    PAUSED: ["PAUSED", header ? when(header.stamp_s, begin_s) : "", INK.sky],
+    PAUSED: ["PAUSED", "", INK.sky],
     WAITING: ["WAITING", "for the first picture", INK.grey],
   }[state];
-  const calm = state === "PAUSED" && header;
-  const size = Math.min(rect.h * (calm ? 0.055 : 0.13), (rect.w * 1.35) / word.length, 110 * ratio);
-  const y = rect.y + (calm ? rect.h - 3.2 * letterSize(rect, ratio) - 1.1 * size : rect.h / 2);
+  const size = Math.min(rect.h * 0.13, (rect.w * 1.35) / word.length, 110 * ratio);
+  const y = rect.y + rect.h / 2;
   const style = { size, colour, weight: 800, align: "center", base: "middle" };
-  const tall = calm ? 1.5 * size : 2.3 * size;
   g.fillStyle = "rgba(5,7,10,0.72)";
-  if (!calm) g.fillRect(rect.x, y - tall / 2 - 0.2 * size, rect.w, tall);
-  text(g, calm ? `❚❚ ${word} ${line}` : word, rect.x + rect.w / 2, y - (calm ? 0 : 0.3 * size), style);
-  if (!calm) text(g, line, rect.x + rect.w / 2, y + 0.55 * size, { ...style, size: Math.max(13 * ratio, 0.3 * size), weight: 600, colour: INK.white });
+  g.fillRect(rect.x, y - 1.35 * size, rect.w, 2.3 * size);
+  text(g, word, rect.x + rect.w / 2, y - 0.3 * size, style);
+  const small = { ...style, size: Math.max(13 * ratio, 0.3 * size), weight: 600, colour: INK.white };
+  text(g, line, rect.x + rect.w / 2, y + 0.55 * size, small);
   if (state === "STALE" || state === "CLOSED") {
     const thick = 4 * ratio;
     g.strokeStyle = colour;

@@ -112,7 +112,7 @@ const TEXTS = [
 function helpText() {
   const rows = KEYS.flatMap(([keys, words]) => [h("dt", {}, keys.split(" ").flatMap((key) => [h("kbd", {}, key), " "])), h("dd", {}, words)]);
   return [
-    h("h2", {}, "usreg"),
+    h("h2", { autofocus: true, tabindex: -1 }, "usreg"),
     h("p", {}, "Research use only. Not for diagnosis or treatment."),
     h("dl", {}, rows),
     ...TEXTS.flatMap(([title, words]) => [h("h3", {}, title), h("p", {}, words)]),

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /** One pane of the 2D picture: the picture itself with the right shape of its pixels, and what is written around it. */
 
-import { apply, imageToPixel, inverse, inWords, pixelToImage } from "./geometry.js";
+import { apply, imageToPixel, inverse } from "./geometry.js";
+import { legend, readout } from "./naming.js";
 import { INK, rgb } from "./palette.js";
 import { foot, letterSize, title } from "./banners.js";
-import { measured, text } from "./words.js";
+import { signed, text } from "./words.js";
 
 const NEAR_MM = 3; // marks within so much of the plane are drawn full, farther ones faint
 const FAR_MM = 12;
@@ -131,33 +132,6 @@ function contours(pen) {
   return header.contours;
 }
 
-/** Names of what the pointer lies in or near, smallest first. */
-function namesAt(pen, pixel) {
-  const points = pen.buffers.contour;
-  const found = [];
-  let from = 0;
-  for (const { name, outlines } of pen.header.contours) {
-    for (const count of outlines) {
-      const area = areaIfInside(points, from, count, pixel);
-      if (area) found.push({ name, area });
-      from += count;
-    }
-  }
-  return found.sort((p, q) => p.area - q.area).map(({ name }) => spaced(name));
-}
-
-function areaIfInside(points, from, count, [x, y]) {
-  let [inside, twice] = [false, 0];
-  for (let i = from, j = from + count - 1; i < from + count; j = i++) {
-    const [xi, yi, xj, yj] = [points[2 * i], points[2 * i + 1], points[2 * j], points[2 * j + 1]];
-    if (yi > y !== yj > y && x < ((xj - xi) * (y - yi)) / (yj - yi) + xi) inside = !inside;
-    twice += xj * yi - xi * yj;
-  }
-  return inside ? Math.abs(twice) : 0;
-}
-
-const spaced = (name) => name.replaceAll("_", " ");
-
 function ruler(pen) {
   const { g, at, size, ratio, header } = pen;
   const x = at.box.x - 0.25 * size;
@@ -218,7 +192,7 @@ function target(pen) {
   }
   g.stroke();
   g.setLineDash([]);
-  const words = `target ${distance_mm < 0 ? "\u2212" : "+"}${Math.abs(distance_mm).toFixed(1)} mm`;
+  const words = `target ${signed(distance_mm)} mm`;
   const right = x + 1.9 * r + 8 * size > at.box.x + at.box.w;
   const style = { size, colour: INK.purple, base: "middle", weight: 600, align: right ? "right" : "left" };
   text(g, words, x + (right ? -1.9 : 1.9) * r, y, style);
@@ -245,46 +219,4 @@ function ownMarks(pen) {
     text(g, label, x + 0.6 * size, y - 0.6 * size, { size, colour: INK.yellow });
     g.globalAlpha = 1;
   }
-}
-
-/** Names of the outlined labels: beside the picture where there is room, else in its corner above the letter at the side. */
-function legend(pen, named) {
-  const { g, rect, size, at, header, look } = pen;
-  if (!named.length || !header.fused || (rect.pane !== "fused" && look.settings.panes.includes("fused"))) return;
-  const step = 1.4 * size;
-  const top = Math.max(rect.y + 2.2 * size, at.box.y);
-  const room = Math.max(1, Math.floor((at.box.y + at.box.h / 2 - 1.2 * size - top) / step));
-  const rows = named.length > room ? [...named.slice(0, room - 1), { name: `and ${named.length - room + 1} more` }] : named;
-  const width = 1.9 * size + Math.max(...rows.map(({ name }) => measured(g, spaced(name), 0.95 * size)));
-  const beside = at.box.x - 2.4 * size - width;
-  const left = beside > rect.x ? beside : at.box.x + 0.9 * size;
-  g.fillStyle = "rgba(5,7,10,0.66)";
-  g.fillRect(left, top, width, step * rows.length + 0.4 * size);
-  rows.forEach(({ name, colour }, i) => {
-    const y = top + step * (i + 1) - 0.25 * size;
-    if (colour) {
-      g.fillStyle = rgb(colour);
-      g.fillRect(left + 0.3 * size, y - 0.44 * size, 0.9 * size, 0.26 * size);
-    }
-    text(g, spaced(name), left + (colour ? 1.5 : 0.3) * size, y, { size: 0.95 * size, colour: INK.light });
-  });
-}
-
-/** What lies under the pointer: organ, depth, place in the volume. */
-function readout(pen, named) {
-  const { g, rect, size, header, look, at, ratio } = pen;
-  if (!look.pointer) return;
-  const on = [look.pointer[0] * ratio, look.pointer[1] * ratio];
-  const px = at.toPixel(on);
-  const inRect = on[0] >= rect.x && on[1] >= rect.y && on[0] < rect.x + rect.w && on[1] < rect.y + rect.h;
-  if (!inRect || px[0] < 0 || px[1] < 0 || px[0] > header.width - 1 || px[1] > header.height - 1) return;
-  const words = named.length ? namesAt(pen, px).slice(0, 2) : [];
-  const point = pixelToImage(header.pixel_to_mm, px);
-  const top = pixelToImage(header.pixel_to_mm, header.skin_px ?? [0, 0]);
-  words.push(`depth ${(point[1] - top[1]).toFixed(0)} mm`);
-  if (header.world_T_ct && header.world_T_image && rect.w > 32 * size) {
-    words.push(inWords(apply(inverse(header.world_T_ct), apply(header.world_T_image, point))) + " mm");
-  }
-  const style = { size: 0.95 * size, colour: INK.white, align: "center" };
-  text(g, words.join("   "), rect.x + rect.w / 2, rect.y + rect.h - 2.1 * size, style);
 }

@@ -8,6 +8,7 @@ import { drawPane } from "./marks.js";
 import { SETTINGS } from "./settings.js";
 
 const GAP = 6;
+const PRINT_HEIGHT = 900;
 
 /** Rectangles of the panes: the last (fused) large, the others small at its side or below it. */
 export function arrange(panes, width, height, ratio) {
@@ -61,25 +62,36 @@ export class Picture {
 
   /** @param {{header: object, buffers: object}|null} frame @param {{state: string, ageMs: number, why: string}} seen */
   draw(frame, seen) {
-    const { context, canvas, ratio } = this;
-    context.setTransform(1, 0, 0, 1, 0, 0);
-    context.fillStyle = GROUND;
-    context.fillRect(0, 0, canvas.width, canvas.height);
-    const old = seen.state === "STALE" || seen.state === "CLOSED";
-    const rects = arrange(this.settings.panes, canvas.width, canvas.height, ratio);
-    this.places = [];
-    for (const rect of rects) {
-      if (!frame) drawEmpty(context, rect, ratio);
-      else this.drawOne(frame, rect, old);
-      drawState(context, rect, ratio, seen, frame?.header ?? null, this.begin_s);
-    }
+    this.places = this.drawOn(this.context, this.ratio, frame, seen, this.pointer);
   }
 
-  drawOne(frame, rect, old) {
-    const layer = this.blended(frame, rect.pane, old);
-    const look = { scene: this.scene, settings: this.settings, marks: this.marks, pointer: this.pointer, begin_s: this.begin_s };
-    const place = drawPane(this.context, rect, this.ratio, frame, layer?.canvas ?? null, look);
-    this.places.push({ ...rect, place });
+  /** A picture for a file: as large as can be read, without what lies under the pointer. */
+  print(frame, seen) {
+    const { canvas, ratio } = this;
+    const larger = Math.max(1, PRINT_HEIGHT / canvas.height);
+    const print = new OffscreenCanvas(Math.round(canvas.width * larger), Math.round(canvas.height * larger));
+    this.drawOn(print.getContext("2d", { alpha: false }), ratio * larger, frame, seen, null);
+    return print.transferToImageBitmap();
+  }
+
+  /** @returns rectangles and transforms of what was drawn */
+  drawOn(context, ratio, frame, seen, pointer) {
+    const { width, height } = context.canvas;
+    context.fillStyle = GROUND;
+    context.fillRect(0, 0, width, height);
+    const old = seen.state === "STALE" || seen.state === "CLOSED";
+    const { scene, settings, marks, begin_s } = this;
+    const look = { scene, settings, marks, pointer, begin_s };
+    const header = frame?.header ?? null;
+    const places = [];
+    for (const rect of arrange(settings.panes, width, height, ratio)) {
+      if (frame) {
+        const layer = this.blended(frame, rect.pane, old)?.canvas ?? null;
+        places.push({ ...rect, place: drawPane(context, rect, ratio, frame, layer, look) });
+      } else drawEmpty(context, rect, ratio);
+      drawState(context, rect, ratio, seen, header, begin_s);
+    }
+    return places;
   }
 
   /** The picture of a pane in pixels of the frame; made once for a frame and a setting. */

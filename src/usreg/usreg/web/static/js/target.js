@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Where to go: a landmark, a point of the picture or of the slices, or numbers. */
 
+import { landmarkChoice } from "./choice.js";
 import { h, say } from "./dom.js";
 import { inWords } from "./geometry.js";
-import { landmarkChoice } from "./choice.js";
+import { signed } from "./words.js";
 
 export class Target {
   constructor(desk) {
@@ -11,13 +12,13 @@ export class Target {
     this.now = h("p", {});
     this.choice = landmarkChoice("Landmark as target");
     this.choice.select.addEventListener("change", () => this.named());
-    this.seen = h("button", { onclick: () => this.picked("picture") }, "In the picture");
-    this.sliced = h("button", { onclick: () => this.picked("volume") }, "In the slices");
+    this.seen = h("button", { onclick: () => this.picked("picture") }, "the picture");
+    this.sliced = h("button", { onclick: () => this.picked("volume") }, "the slices");
     this.inputs = ["x", "y", "z"].map((axis) => h("input", { type: "number", step: "0.1", placeholder: `${axis} mm`, "aria-label": `${axis} of the target, mm` }));
     this.typed = h("button", { onclick: () => this.numbers() }, "Set");
     this.clear = h("button", { onclick: () => this.set(null) }, "Clear");
     this.element = h("div", { class: "list" }, this.now, this.choice.select,
-      h("div", { class: "row" }, h("span", { class: "dim" }, "Choose"), this.seen, this.sliced),
+      h("div", { class: "row" }, h("span", { class: "dim" }, "or click in"), this.seen, this.sliced),
       h("p", { class: "dim" }, "or the volume's coordinates, mm (LPS)"),
       h("div", { class: "xyz" }, this.inputs), h("div", { class: "row end" }, this.clear, this.typed));
   }
@@ -25,7 +26,7 @@ export class Target {
   get note() {
     const { session } = this.desk;
     const target = session.frame?.target;
-    if (target) return `${target.distance_mm.toFixed(1)} mm off the plane`;
+    if (target) return `${signed(target.distance_mm)} mm from the plane`;
     return session.scene?.target_ct ? "set" : "";
   }
 

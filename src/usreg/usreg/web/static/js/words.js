@@ -33,3 +33,9 @@ export function wrapped(g, words, size, width, lines) {
   }
   return out.length > lines ? [...out.slice(0, lines - 1), `${out[lines - 1]} …`] : out;
 }
+
+/** A distance with its sign, one digit. */
+export function signed(value) {
+  const words = Math.abs(value).toFixed(1);
+  return words === "0.0" ? words : `${value < 0 ? "\u2212" : "+"}${words}`;
+}

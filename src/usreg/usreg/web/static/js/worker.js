@@ -136,10 +136,10 @@ const ON = {
     const pixels = picture.pixels(frame);
     post({ type: "pixels", id, pixels }, pixels ? [pixels.data.buffer] : []);
   },
-  async snapshot({ id }) {
-    draw();
-    const taken = { header: frame?.header ?? null, ...look(), server_s: link.clock.server_s() };
-    const bitmap = await createImageBitmap(picture.canvas);
+  snapshot({ id }) {
+    const seen = look();
+    const taken = { header: frame?.header ?? null, ...seen, server_s: link.clock.server_s() };
+    const bitmap = picture.print(frame, seen);
     post({ type: "snapshot", id, taken, bitmap }, [bitmap]);
   },
 };
