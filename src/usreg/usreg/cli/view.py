@@ -33,6 +33,9 @@ def view(
     loop: Annotated[bool, typer.Option("--loop", help="Begin again at the end.")] = False,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the browser.")] = False,
     namespace: Annotated[str, typer.Option(help="Of the running graph (without BAG).")] = "",
+    network: Annotated[
+        bool, typer.Option("--network", help="The graph may run on another machine (without BAG).")
+    ] = False,
 ) -> None:
     """Show a recording, or a running graph, on a page in the browser, until Ctrl-C."""
     from ..web.server import ViewConfig
@@ -41,7 +44,21 @@ def view(
     if bag:
         _view_recording(Path(bag), settings, session, register, rate, loop, open_browser)
         return
-    raise ConfigError("name a session or a bag")
+    for name, given in (("--session", session), ("--register", register), ("--loop", loop), ("--rate", rate != 1.0)):
+        if given:
+            raise ConfigError(f"{name} goes with a recording: name the session or the bag to show")
+    raise typer.Exit(_view_graph(settings, namespace, network))
+
+
+def _view_graph(settings: Any, namespace: str, network: bool) -> int:
+    try:
+        from ..nodes.web_view import run_view
+    except ImportError as error:
+        raise ConfigError(
+            f"ROS 2 is not importable here ({error}); run `make build`, or source your ROS 2 distribution; "
+            "`usreg view BAG` shows a recording without it"
+        ) from error
+    return run_view(settings, namespace, network, typer.echo)
 
 
 def _view_recording(
@@ -50,8 +67,10 @@ def _view_recording(
     from ..replay.view.opening import OpenConfig, open_recording
     from ..replay.view.viewer import ReplayViewConfig, Viewer
     from ..web.hub import Hub
-    from ..web.server import Server
+    from ..web.server import Server, listen
 
+    if settings.port:
+        listen(settings.host, settings.port).close()  # a port in use is known before a long recording is read
     play = ReplayViewConfig(rate, loop, settings.read_only)
     with progress_bar("reading the recording") as progress:
         content = open_recording(bag, OpenConfig(session, register), progress)

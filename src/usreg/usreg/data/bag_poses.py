@@ -8,7 +8,7 @@ rad about the origin of the child frame.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,11 +67,17 @@ def decode_pose(message: Any) -> Tensor:
 
 
 def _pose(position: Any, orientation: Any) -> Tensor:
-    t = torch.tensor([position.x, position.y, position.z], dtype=torch.float64) * 1000
+    return _poses([(position, orientation)])[0]
+
+
+def _poses(parts: Sequence[tuple[Any, Any]]) -> Tensor:
+    """(N, 4, 4) of positions and orientations: together, because an arm's transforms come by the dozen."""
+    numbers = [[p.x, p.y, p.z, q.x, q.y, q.z, q.w] for p, q in parts]
+    values = torch.tensor(numbers, dtype=torch.float64).reshape(-1, 7)
+    t = values[:, :3] * 1000
     if not bool(torch.isfinite(t).all()):
         raise GeometryError("a position is not finite: the source of this pose sends no valid measurement")
-    q = torch.tensor([orientation.x, orientation.y, orientation.z, orientation.w], dtype=torch.float64)
-    return se3.from_parts(rotation.from_quat_xyzw(q), t)
+    return se3.from_parts(rotation.from_quat_xyzw(values[:, 3:]), t)
 
 
 def covariance_to_ros(covariance: Tensor, pivot_to_origin: Tensor | None = None) -> np.ndarray:
@@ -131,12 +137,13 @@ def _transform(t: StampedTransform) -> Any:
 
 def decode_transforms(message: Any) -> list[StampedTransform]:
     """Every transform of a TFMessage; frame names without a leading slash."""
+    poses = _poses([(t.transform.translation, t.transform.rotation) for t in message.transforms])
     return [
         StampedTransform(
             ros_time.of_header(t.header.stamp), str(t.header.frame_id).lstrip("/"), str(t.child_frame_id).lstrip("/"),
-            _pose(t.transform.translation, t.transform.rotation),
+            pose,
         )
-        for t in message.transforms
+        for t, pose in zip(message.transforms, poses, strict=True)
     ]  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from ...errors import UsregError
 from ...navigator import StepResult
 from ..step import Step
 from .known import FrameNote, Matrix, Result, as_pose
+from .stages import RecordedStages
 
 SERIES = ("score", "tre", "sigma", "phase")
 
@@ -41,7 +42,8 @@ class Content:
         frames: in the order of their stamps. skipped: stamp and reason of what could not be used.
         no_volume: why there is none. points: (N, 3), mm in `ct`, at which errors are told; None: inside the sector.
         session: to be registered by the Navigator; None: nothing is, `no_register` says why.
-        results: of each frame; None: nothing yet. done: results so far, while it registers.
+        stages: as a recorded graph told.
+        results: of each frame; None: nothing yet. done: results so far.
     """
 
     title: str
@@ -58,6 +60,7 @@ class Content:
     system: str = ""
     hypotheses: Sequence[Hypotheses] = ()
     target_ct: Tensor | None = None
+    stages: RecordedStages = field(default_factory=RecordedStages)
 
     def __post_init__(self) -> None:
         count = len(self.frames)

@@ -14,8 +14,9 @@ from ...data.landmarks import read_landmarks
 from ...data.session_events import FrameEvent, TruthEvent, session_frames
 from ...data.sessions import FILE_NAME, FrameNames, Session, SessionConfig, read_session
 from ...data.types import Volume
+from ...data.volumes import sha256_of
 from ...errors import ConfigError, UsregError
-from ..build import find_session, session_geometry, session_landmarks, session_volume
+from ..build import find_session, session_geometry, session_landmarks
 from .content import Content
 from .known import Truth
 from .outputs import Found, Outputs, find_topics, read_outputs, recorded_results
@@ -62,7 +63,7 @@ def open_recording(path: str | Path, config: OpenConfig | None = None, progress:
     content = Content(
         _title(named, own), bag, reading.frames, session.config.frames, [*reading.skipped, *outputs.problems],
         volume, no_volume, landmarks, points, register, no_register, _system(outputs, named), outputs.hypotheses,
-        outputs.target_ct,
+        outputs.target_ct, outputs.stages,
     )  # fmt: skip
     if register is None:
         centre_ct = None if volume is None else volume.grid.centre_ct
@@ -115,16 +116,9 @@ def _to_register(
         return None, "" if outputs.registered else "nothing was registered in it, and nothing is now (--register)"
     if named is None:
         return None, "nobody knows how to register it: name its session (--session)"
-    if volume is None or volume.sha256 != _sha256(named):
+    if volume is None or named.volume_path is None or volume.sha256 != sha256_of([named.volume_path]):
         return None, no_volume or "its volume is not the session's"
     return session, ""
-
-
-def _sha256(session: Session) -> str:
-    try:
-        return session_volume(session).sha256
-    except UsregError:
-        return ""
 
 
 def _truths(session: Session) -> dict[float, Truth]:

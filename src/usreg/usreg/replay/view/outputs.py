@@ -23,10 +23,11 @@ from ...geometry import se3
 from ...smoothing import Breathing
 from .content import Hypotheses
 from .known import FrameNote, Matrix, Result, sigma_of
+from .stages import RecordedStages
 
-IMAGE, IMAGE_TYPE, MADE = "us/image", "sensor_msgs/msg/Image", "fusion/"
+IMAGE, IMAGE_TYPE, MADE, DIAGNOSTICS = "us/image", "sensor_msgs/msg/Image", "fusion/", "diagnostics"
 OUTPUTS = ("us/pose", "registration/estimate", "registration/smoothed", "registration/lagged",
-           "registration/hypotheses", "registration/breathing", "volume", "target")  # fmt: skip
+           "registration/hypotheses", "registration/breathing", "volume", "target", DIAGNOSTICS)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +67,7 @@ class Outputs:
     breathing: dict[float, Breathing] = field(default_factory=dict)
     volume: Any = None
     target_ct: Tensor | None = None
+    stages: RecordedStages = field(default_factory=RecordedStages)
     world: str = ""
     child: str = ""
     problems: list[tuple[float, str]] = field(default_factory=list)
@@ -75,8 +77,11 @@ class Outputs:
         """Whether anything was registered."""
         return bool(self.estimates or self.smoothed)
 
-    def take(self, name: str, message: Any) -> None:
-        """A message of one of `OUTPUTS`."""
+    def take(self, name: str, logged_s: float, message: Any) -> None:
+        """A message of one of `OUTPUTS`, and when it was recorded."""
+        if name == DIAGNOSTICS:
+            self.stages.take(logged_s, message)
+            return
         actions: dict[str, Callable[[Any], None]] = {
             "us/pose": self._measured, "registration/estimate": self._estimate, "volume": self._volume,
             "registration/smoothed": lambda m: self._given(self.smoothed, m), "target": self._target,
@@ -175,7 +180,7 @@ def read_outputs(bag: Path, names: dict[str, str]) -> Outputs:
     with BagReader(bag, skip_damaged=True) as reader:
         for raw in reader.raw_messages(plain):
             try:
-                found.take(plain[raw.topic], reader.decode(raw))
+                found.take(plain[raw.topic], ros_time.to_s(raw.log_ns), reader.decode(raw))
             except UsregError as error:
                 found.problems.append((ros_time.to_s(raw.log_ns), f"{raw.topic}: {error}"))
     found.estimates.sort(key=_stamp)

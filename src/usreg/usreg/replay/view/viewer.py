@@ -28,6 +28,7 @@ from ...web.commands import (
     Target,
     allowed,
 )  # fmt: skip
+from ...web.files import VolumeFiles
 from ...web.hub import Hub
 from ...web.painter import Painter
 from ...web.status import Stage, Status, hello_message, status_message
@@ -76,10 +77,11 @@ class Viewer:
         self.shown = -1  # index of the frame that was painted last
         self._frames = Frames(content.bag, content.frames)
         self._changed = threading.Condition()
-        self._ending = False
+        self._ending = self._jumped = False
+        self._asked = 0  # changes of what a picture depends on, beside the frame
         self._seq, self._painted = 0, tuple[Any, ...]()
-        self._work_ms = {"reading": math.nan, "painting": math.nan}
-        self._told = dict[str, Any]()
+        self._work_ms = math.nan
+        self._told, self._helloed_s = dict[str, Any](), -math.inf
         self._threads = [
             threading.Thread(target=work, name=f"view-{name}", daemon=True)
             for name, work in (("play", self._play), ("tell", self._tell), ("organs", self._organs))
@@ -90,9 +92,8 @@ class Viewer:
 
     def start(self) -> None:
         """Show the scene, register, and play as soon as somebody watches."""
-        for key, message in self.painter.use(self.content.volume, self.content.landmarks, self.target_ct):
-            self.hub.keep("hello", self._hello())
-            self.hub.keep(key, message)
+        self.hub.keep("hello", self._hello())
+        self._show_scene()
         self.hub.on_watch(self._watched)
         if self._background is not None:
             self._background.start()
@@ -110,16 +111,16 @@ class Viewer:
                 thread.join(3.0)
         self._frames.close()
 
-    def files(self) -> dict[str, Any]:
+    def files(self) -> dict[str, Callable[[], tuple[str, bytes]]]:
         """Files that the page may ask the server for."""
-        return {}
+        return VolumeFiles(lambda: self.content.volume).routes()
 
     # --- what the page asks for -----------------------------------------------------------------------------------
 
     def call(self, command: Command) -> dict[str, Any]:
         """Do it; raises ConfigError for what a recording cannot do."""
         actions: Mapping[type, Callable[[Any], None]] = {
-            Pause: self._pause, Step: lambda c: self.playback.step(), Seek: lambda c: self.playback.seek(c.index),
+            Pause: self._pause, Step: lambda c: self.playback.step(), Seek: self._seek,
             Speed: lambda c: self.playback.set_speed(c.factor), Target: self._aim, Landmark: self._pair,
             ClearLandmarks: lambda c: self.pairs.clear(),
         }  # fmt: skip
@@ -136,6 +137,14 @@ class Viewer:
 
     def _aim(self, command: Target) -> None:
         self.target_ct = None if command.ct is None else torch.tensor(command.ct, dtype=torch.float64)
+        self._asked += 1
+        self._show_scene()
+
+    def _seek(self, command: Seek) -> None:
+        self.playback.seek(command.index)
+        self._jumped = True
+
+    def _show_scene(self) -> None:
         for key, message in self.painter.use(self.content.volume, self.content.landmarks, self.target_ct):
             self.hub.keep(key, message)
 
@@ -191,32 +200,35 @@ class Viewer:
     def _wanted(self) -> tuple[Any, ...]:
         """What a picture depends on."""
         index = self.playback.index
-        return index, self.playback.state, self.playback.speed, self.content.results[index], self.target_ct
+        return index, self.playback.state, self.playback.speed, self.content.results[index], self._asked
 
     def _paint(self) -> None:
         with self._changed:
             wanted = self._wanted()
             index, speed, state = wanted[0], self.playback.speed, self.playback.state
+            jumped, self._jumped = self._jumped, False
+        if jumped:
+            self.painter.reset()  # the sweep's trail does not lead from one place to the other
         begun = time.perf_counter()
         try:
             frame = self._frames[index]
-            read = time.perf_counter()
             age_s, paused = self.playback.age_s(index), state != "running"
             moment = moment_at(self.content, frame, age_s, self.playback.period_s / speed, paused, self.target_ct)
             message = self.painter.frame(moment, self._seq + 1)
-        except UsregError as error:
-            log.error("frame %d cannot be shown: %s", index, error)
+        except Exception:  # the page goes on, and says that its picture is old
+            log.exception("frame %d cannot be shown", index)
             self._painted = wanted
             return
         self._seq, self._painted, self.shown = self._seq + 1, wanted, index
         self.hub.show(self._seq, message)
-        self._work_ms = {"reading": 1e3 * (read - begun), "painting": 1e3 * (time.perf_counter() - read)}
+        self._work_ms = 1e3 * (time.perf_counter() - begun)
 
     def _tell(self) -> None:
         """Keep hello and status up to date, not more often than a person can read."""
         while not self._ending:
             if self.hub.watched:
-                self._keep("hello", (self.content.done, self.content.registering), self._hello)
+                if time.monotonic() > self._hello_due_s:
+                    self._keep("hello", (self.content.done, self.content.registering), self._hello)
                 status = self._status()
                 self._keep("status", status, partial(status_message, status))
             with self._changed:
@@ -226,6 +238,11 @@ class Viewer:
         if self._told.get(key) != state:
             self._told[key] = state
             self.hub.keep(key, message())
+
+    @property
+    def _hello_due_s(self) -> float:
+        """A long recording's series are large: they are told again the less often the longer it is."""
+        return self._helloed_s + HELLO_S * max(1.0, len(self.content.frames) / 20_000)
 
     def _organs(self) -> None:
         """The organs' surfaces, once somebody watches: the first time they take a while."""
@@ -245,7 +262,7 @@ class Viewer:
     # --- messages -------------------------------------------------------------------------------------------------
 
     def _hello(self) -> bytes:
-        c = self.content
+        c, self._helloed_s = self.content, time.monotonic()
         replay = {
             "count": len(c.frames), "begin_s": c.frames[0].stamp_s, "end_s": c.frames[-1].stamp_s,
             "speed": self.config.speed, "events": events_of(c.frames, c.results, c.skipped), "has_truth": c.has_truth,
@@ -268,9 +285,17 @@ class Viewer:
         )  # fmt: skip
 
     def _stages(self, index: int) -> tuple[Stage, ...]:
-        result, c = self.content.results[index], self.content
-        work = [Stage(name, latency_ms=round(ms), work_ms=round(ms)) for name, ms in self._work_ms.items() if ms == ms]
+        """As recorded, or of what registers now; and of this view."""
+        c, work_ms = self.content, self._work_ms
+        told = {stage.name: stage for stage in c.stages.at(c.frames[index].stamp_s)}
+        if not told:
+            told["registration"] = self._registration(c.results[index])
+        told["web_view"] = Stage("web_view", latency_ms=work_ms, work_ms=work_ms)
+        return tuple(told.values())
+
+    def _registration(self, result: Result | None) -> Stage:
+        c = self.content
         compute_ms = math.nan if result is None else 1e3 * result.compute_s
         text = f"{c.done} of {len(c.frames)} frames" if c.registering else c.no_register
         level = "WARN" if c.no_register and not c.registering else "OK"
-        return (*work, Stage("registration", level, text, latency_ms=compute_ms, work_ms=compute_ms))
+        return Stage("registration", level, text, latency_ms=compute_ms, work_ms=compute_ms)
