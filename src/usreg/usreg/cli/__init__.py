@@ -187,8 +187,9 @@ def run(
         ) from error
 
     write = None if report is None else _reporter(report)
+    shown = {"say": typer.echo, "live": sys.stdout.isatty()}
     code = runner.run_session(
-        session, bag, rate, record, write, processes, network, arguments or [], say=typer.echo, step=step
+        session, bag, rate, record, write, processes, network, arguments or [], **shown, step=step
     )
     raise typer.Exit(code)
 

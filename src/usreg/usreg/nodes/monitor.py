@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Counts what the graph publishes and hears how its stages do, for the lines and the table of `usreg run`."""
+"""Counts what the graph publishes and hears how its stages do: what `usreg run` shows."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -17,20 +16,21 @@ from ..data.bag_poses import STATUS
 from ..web.status import Board
 from . import qos
 from .diagnostics import LEVEL_NAMES
+from .terminal import Display
 
-PERIOD_S = 2.0
+LINE_S, TABLE_S = 2.0, 0.5
 
 
 class Monitor(Node):
     """Listens to the estimates and to /diagnostics; small enough to run beside everything else.
 
     Args:
-        say: told what happens, a line each. token: of the page, put behind its address.
+        display: told what happens. token: of the page, put behind its address.
     """
 
-    def __init__(self, say: Callable[[str], None], namespace: str = "", token: str = "") -> None:
+    def __init__(self, display: Display, namespace: str = "", token: str = "") -> None:
         super().__init__("usreg_run", namespace=namespace, use_global_arguments=False)
-        self._say, self._token = say, token
+        self._display, self._token = display, token
         self.board, self.url = Board(self.get_namespace()), ""
         self._count: Counter[str] = Counter()
         self._last: Any = None
@@ -38,7 +38,7 @@ class Monitor(Node):
         qos.subscription(self, Registration, "registration/estimate", self.on_estimate, "result")
         qos.subscription(self, DiagnosticArray, "/diagnostics", self.on_diagnostics, "diagnostics")
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(PERIOD_S, lambda: self._say(self.line()), clock=steady)
+        self.create_timer(TABLE_S if display.live else LINE_S, self.tell, clock=steady)
 
     def start(self) -> None:
         """Nothing to begin."""
@@ -56,7 +56,23 @@ class Monitor(Node):
         url = self.board.fact("web_view", "url")
         if url and url != self.url:
             self.url = url
-            self._say(f"view: {url}" + (f"?token={self._token}" if self._token else ""))
+            self._display.line(f"view: {self._page()}")
+
+    def _page(self) -> str:
+        return self.url + (f"?token={self._token}" if self._token else "")
+
+    def tell(self) -> None:
+        """The table, or a line."""
+        if self._display.live:
+            self._display.show(self.board.stages(), " · ".join(filter(None, (self.score(), self._page()))))
+        else:
+            self._display.line(self.line())
+
+    def score(self) -> str:
+        """The newest estimate in a few words."""
+        if self._last is None:
+            return "waiting for the first estimate"
+        return f"score {self._last.score:.3f}, {self._last.reason or _name(self._last.status)}"
 
     def line(self) -> str:
         """What has happened since the last line."""
@@ -75,7 +91,7 @@ class Monitor(Node):
 
     def stop(self) -> None:
         """The session has ended."""
-        self._say(self.summary())
+        self._display.line(self.summary())
 
 
 def _name(status: int) -> str:

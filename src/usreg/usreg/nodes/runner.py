@@ -23,6 +23,7 @@ from ..data.sessions import Session
 from ..errors import ConfigError, WriteError
 from ..web.access import choose_token
 from . import graph
+from .terminal import Display, display
 
 log = logging.getLogger("usreg.run")
 RESTARTS, RESTART_PAUSE_S, PATIENCE_S, LOOK_S = 3, 1.0, 10.0, 0.1
@@ -52,6 +53,7 @@ def run_session(
     network: bool = False,
     arguments: Sequence[str] = (),
     say: Say = lambda text: None,
+    live: bool = False,
     **more: Any,
 ) -> int:
     """Run a session until it ends or Ctrl-C.
@@ -61,7 +63,7 @@ def run_session(
         report: called at the end with what was recorded and the session that was played.
         processes: "one" (a thread for registration, the rest in turn) or "many" (one for each node).
         arguments: further options as NAME:=VALUE, as `ros2 launch` takes them. more: the same as values.
-        say: told of the progress, a line each.
+        say: told of the progress, a line each. live: show a table instead, where standard output is a terminal.
 
     Returns:
         0; 1 where a node failed; 2 where one refused its parameters.
@@ -85,7 +87,8 @@ def run_session(
             options = replace(options, view_token=choose_token(options.view_host, options.view_token))
         specs = graph.nodes(kind, options)
         os.environ.update(graph.environment(network))
-        code = (run_in_one if processes == "one" else run_in_many)(specs, say, options.view_token)
+        with display(say, live) as shown:
+            code = (run_in_one if processes == "one" else run_in_many)(specs, shown, options.view_token)
         if report is not None and code == 0:
             report(Path(recording), graph.played_session(graph.session_name(kind, options), options))
     return code
@@ -107,7 +110,7 @@ def make_node(spec: graph.NodeSpec) -> Any:
     return getattr(module, CLASSES[spec.name])(cli_args=spec.arguments(), use_global_arguments=False)
 
 
-def run_in_one(specs: list[graph.NodeSpec], say: Say, token: str = "") -> int:
+def run_in_one(specs: list[graph.NodeSpec], shown: Display, token: str = "") -> int:
     """All nodes in this process, on one executor; but those that stand aside, which have their own."""
     from .base import make_executor, ros_until_asked, spin
     from .monitor import Monitor
@@ -119,7 +122,7 @@ def run_in_one(specs: list[graph.NodeSpec], say: Say, token: str = "") -> int:
         try:
             aside.start()
             inside: list[Callable[[], Any]] = [partial(make_node, s) for s in specs if s.name not in graph.ASIDE]
-            for make in (*inside, lambda: Monitor(say, specs[0].namespace, token)):
+            for make in (*inside, lambda: Monitor(shown, specs[0].namespace, token)):
                 made.append(make())
                 executor.add_node(made[-1])
             for node in made:
@@ -136,14 +139,14 @@ def run_in_one(specs: list[graph.NodeSpec], say: Say, token: str = "") -> int:
     return int(any(getattr(node, "failed", False) for node in made))
 
 
-def run_in_many(specs: list[graph.NodeSpec], say: Say, token: str = "") -> int:
+def run_in_many(specs: list[graph.NodeSpec], shown: Display, token: str = "") -> int:
     """Each node in a process of its own; one that dies is started again, the rest go on."""
     from .base import make_executor, ros_until_asked
     from .monitor import Monitor
 
     family = Family(specs)
     with ros_until_asked([]) as asked:
-        executor, monitor = make_executor(), Monitor(say, specs[0].namespace, token)
+        executor, monitor = make_executor(), Monitor(shown, specs[0].namespace, token)
         executor.add_node(monitor)
         try:
             family.start()
