@@ -51,12 +51,12 @@ export function foot(pen) {
   const { g, rect, size, header } = pen;
   const y = rect.y + rect.h - 0.6 * size;
   text(g, NOTICE, rect.x + 0.7 * size, y, { size: 0.95 * size, colour: INK.light, weight: 600 });
-  const good = header.status === "ACCEPTED";
+  const colour = pen.look.old ? INK.dim : header.status === "ACCEPTED" ? INK.green : INK.orange;
   const score = header.score === null ? "" : `  score ${SHOWN(header.score, 2)}`;
   const time = `  ${when(header.stamp_s, pen.look.begin_s)}`;
   const words = rect.w < 30 * size ? header.status : `${header.status}${score}${rect.w > 44 * size ? time : ""}`;
-  const style = { size: 0.95 * size, align: "right", colour: good ? INK.green : INK.orange, weight: 600 };
-  text(g, words.replaceAll("_", " "), rect.x + rect.w - 0.7 * size, y, style);
+  const style = { size: 0.95 * size, align: "right", colour, weight: 600 };
+  text(g, `${pen.look.old ? "was " : ""}${words.replaceAll("_", " ")}`, rect.x + rect.w - 0.7 * size, y, style);
 }
 
 /** A pane before the first picture. */
@@ -79,7 +79,7 @@ export function drawState(g, rect, ratio, { state, ageMs, why }, header, begin_s
   if (state === "PAUSED" && header) return drawPaused(g, rect, ratio, when(header.stamp_s, begin_s));
   const [word, line, colour] = {
     STALE: ["STALE", `this picture is ${(ageMs / 1000).toFixed(1)} s old`, INK.vermilion],
-    CLOSED: ["CONNECTION LOST", why || "connecting again", INK.vermilion],
+    CLOSED: ["DISCONNECTED", why || "connecting again", INK.vermilion],
     PAUSED: ["PAUSED", "", INK.sky],
     WAITING: ["WAITING", "for the first picture", INK.grey],
   }[state];

@@ -38,7 +38,7 @@ export class Bar {
     const kind = hello.kind === "replay" ? "replay" : "live";
     say($("session-title"), `${hello.title} · ${kind}${hello.read_only ? " · read only" : ""}`);
     document.title = `${hello.title} · usreg`;
-    this.cells.tre.hidden = hello.replay ? !hello.replay.has_truth : true;
+    this.truth = hello.replay?.has_truth ?? false;
   }
 
   /** @param {object} seen the worker's report @param {object|null} frame newest header @param {object|null} status */
@@ -74,6 +74,7 @@ export class Bar {
     const sigma = frame?.sigma_mm;
     put("sigma", sigma ? shown(Math.sqrt(sigma.reduce((sum, s) => sum + s * s, 0) / 3), 1, " mm") : "–");
     put("pose", shown(frame?.pose_age_s, 2, " s"));
+    this.cells.tre.hidden = !this.truth && frame?.tre_mm == null;
     put("tre", shown(frame?.tre_mm, 1, " mm"));
     put("clients", status?.clients === undefined ? "–" : String(status.clients));
   }
@@ -87,7 +88,7 @@ function age(ms) {
 /** Class, sign, word and reason of what matters most. */
 function headline(seen, frame) {
   const seconds = (seen.ageMs / 1000).toFixed(1);
-  if (seen.state === "CLOSED") return [...BAD, "CONNECTION LOST", seen.why || "connecting again …"];
+  if (seen.state === "CLOSED") return [...BAD, "DISCONNECTED", seen.why || "connecting again …"];
   if (!frame || seen.state === "WAITING") return [...CALM, "WAITING", "for the first picture"];
   if (seen.state === "STALE") return [...BAD, "STALE", `the picture is ${seconds} s old`];
   const words = frame.status.replaceAll("_", " ");

@@ -34,7 +34,7 @@ function place(rect, header, margin) {
 /** Draw a pane. @returns its `place`, by which clicks are found again. */
 export function drawPane(g, rect, ratio, { header, buffers }, layer, look) {
   const size = letterSize(rect, ratio);
-  const margin = { left: 2.1 * size, right: 1.5 * size, top: 1.9 * size, bottom: 2.5 * size };
+  const margin = { left: 2.9 * size, right: 1.5 * size, top: 1.9 * size, bottom: 2.5 * size };
   const at = place(rect, header, margin);
   g.save();
   g.beginPath();
@@ -109,7 +109,7 @@ function outline(pen) {
 
 /** Outlines of labels. @returns what was drawn, with paths for the pointer. */
 function contours(pen) {
-  const { g, header, buffers, ratio, rect } = pen;
+  const { g, header, buffers, ratio, rect, look } = pen;
   const points = buffers.contour;
   if (!points) return [];
   g.save();
@@ -121,7 +121,7 @@ function contours(pen) {
   g.lineJoin = "round";
   let from = 0;
   for (const contour of header.contours) {
-    g.strokeStyle = rgb(contour.colour);
+    g.strokeStyle = look.old ? "rgba(150,150,150,0.5)" : rgb(contour.colour);
     for (const count of contour.outlines) {
       smoothPath(pen, points, from, count);
       g.stroke();

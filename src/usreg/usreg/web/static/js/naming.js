@@ -19,10 +19,8 @@ export function legend(pen, named) {
   const beside = at.box.x - 2.4 * size - widest;
   const left = beside > rect.x ? beside : at.box.x + 0.2 * size;
   const edge = beside > rect.x ? () => Infinity : sectorEdge(pen);
-  const fits = named.slice(0, room).findIndex((one, i) => left + width(one) > edge(top + step * (i + 1)));
-  let count = Math.min(named.length, fits < 0 ? room : fits);
-  if (count < named.length) count = Math.max(0, count - 1);
-  const rows = [...named.slice(0, count), ...(count < named.length ? [{ name: `+ ${named.length - count}` }] : [])];
+  const fits = (one, i) => i < room && left + width(one) <= edge(top + step * (i + 1));
+  const rows = listed(named, fits);
   rows.forEach(({ name, colour }, i) => {
     const y = top + step * (i + 1) - 0.25 * size;
     g.fillStyle = "rgba(5,7,10,0.72)";
@@ -33,6 +31,18 @@ export function legend(pen, named) {
     }
     text(g, spaced(name), left + (colour ? 1.5 : 0.3) * size, y, { size: 0.95 * size, colour: INK.light });
   });
+}
+
+/** What fits row by row, rows being narrower further down; the last tells how many are left. */
+function listed(named, fits) {
+  const [rows, left] = [[], [...named]];
+  while (left.length) {
+    const next = left.findIndex((one) => fits(one, rows.length));
+    const more = left.length === 1 || fits({ name: `+ ${left.length}` }, rows.length + 1);
+    if (next < 0 || !more) break;
+    rows.push(...left.splice(next, 1));
+  }
+  return left.length ? [...rows, { name: `+ ${left.length}` }] : rows;
 }
 
 /** Where the sector begins at a height of the canvas; Infinity above and below it. */

@@ -13,6 +13,7 @@ export class Pairs {
     this.desk = desk;
     this.pairs = []; // {world, ct | null, name}
     this.told = h("p", { class: "dim" }, `Find a point in the ultrasound, then the same point in the volume; ${FEWEST} pairs or more, well apart.`);
+    this.why = h("p", { class: "why", hidden: true });
     this.add = h("button", { onclick: () => this.pickWorld() }, "1. Click in the ultrasound");
     this.choice = landmarkChoice("The same point in the volume");
     this.choice.select.addEventListener("change", () => this.named());
@@ -21,7 +22,7 @@ export class Pairs {
     this.list = h("ol", { class: "list" });
     this.send = h("button", { class: "main", onclick: () => this.start() }, "Start from these pairs");
     this.clear = h("button", { onclick: () => this.use([]) }, "Clear");
-    this.element = h("div", { class: "list" }, this.told, this.add, this.second, this.list, h("div", { class: "row end" }, this.clear, this.send));
+    this.element = h("div", { class: "list" }, this.told, this.why, this.add, this.second, this.list, h("div", { class: "row end" }, this.clear, this.send));
     this.use([]);
   }
 
@@ -41,7 +42,8 @@ export class Pairs {
     this.send.dataset.off = this.open || pairs.length < FEWEST ? "yes" : "";
     this.clear.dataset.off = pairs.length ? "" : "yes";
     const why = desk.allow("initialize_pairs", this.add, this.send, this.clear, this.choice.select, this.sliced);
-    if (why) say(this.told, `Off: ${why}.`);
+    say(this.why, why && `Off: ${why}.`);
+    this.why.hidden = !why;
     refill(this.list, JSON.stringify(pairs), () => pairs.map((pair, i) => this.row(pair, i)));
   }
 

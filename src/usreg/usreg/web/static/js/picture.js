@@ -81,7 +81,7 @@ export class Picture {
     context.fillRect(0, 0, width, height);
     const old = seen.state === "STALE" || seen.state === "CLOSED";
     const { scene, settings, marks, begin_s } = this;
-    const look = { scene, settings, marks, pointer, begin_s };
+    const look = { scene, settings, marks, pointer, begin_s, old };
     const header = frame?.header ?? null;
     const places = [];
     for (const rect of arrange(settings.panes, width, height, ratio)) {

@@ -35,11 +35,11 @@ export class Registration {
     const recording = status?.recorder?.recording ?? false;
     say(this.record, recording ? "■ Stop recording" : "● Record");
     this.record.dataset.off = status && !status.recorder ? "yes" : "";
+    this.record.dataset.title = this.record.dataset.off ? "no recorder runs in this session" : "";
     say(this.path, recording ? (status.recorder.path ?? "") : "");
     desk.allow("accept", this.accept);
     desk.allow("reset", this.reset);
-    const why = desk.allow("record", this.record);
-    if (!why && this.record.dataset.off) this.record.title = "no recorder runs in this session";
+    desk.allow("record", this.record);
     this.hypotheses();
   }
 
@@ -66,6 +66,7 @@ export class Registration {
   }
 
   toggleRecord() {
-    this.desk.ask("record", { on: !this.status?.recorder?.recording });
+    const on = !this.status?.recorder?.recording;
+    this.desk.ask("record", { on }, on ? "" : `Recorded: ${this.status.recorder.path ?? ""}`);
   }
 }

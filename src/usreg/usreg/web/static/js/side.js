@@ -28,9 +28,9 @@ class Desk {
     const why = this.session.refusal(name);
     for (const control of controls) {
       control.disabled = why !== "" || control.dataset.off === "yes";
-      if (why) control.title = why;
-      else if (control.title && control.dataset.why) control.title = "";
-      control.dataset.why = why;
+      control.dataset.title ??= control.title;
+      const title = why || control.dataset.title;
+      if (control.title !== title) control.title = title;
     }
     return why;
   }

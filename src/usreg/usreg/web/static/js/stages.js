@@ -31,6 +31,6 @@ function row({ name, level, text, rate_hz, latency_ms, latency_p99_ms, latency_m
   const cells = [shown(rate_hz), shown(latency_ms, latency_ms < 10 ? 1 : 0), shown(latency_p99_ms, 0), String(drops ?? "–")];
   const first = h("td", {}, h("span", { class: "sign" }, SIGNS[level] ?? "?"), name.replaceAll("_", " "));
   const rows = [h("tr", { class: level, title }, first, cells.map((words) => h("td", {}, words)))];
-  if (level !== "OK" && text) rows.push(h("tr", { class: "says" }, h("td", { colspan: HEADS.length }, text)));
+  if (level !== "OK" && text) rows.push(h("tr", { class: "says" }, h("td", { colspan: HEADS.length, title: text }, h("div", {}, text))));
   return rows;
 }
