@@ -61,7 +61,7 @@ class Tab:
         return self.page.evaluate(expression)
 
     def wait(self, condition: str, seconds: float = 30.0) -> None:
-        """Until an expression is true; fails after a time. (The page forbids playwright's own way: it evaluates text.)"""
+        """Until an expression is true; fails after a time (the page forbids playwright's own way)."""
         end = time.monotonic() + seconds
         while not self.value(condition):
             if time.monotonic() > end:
