@@ -12,10 +12,11 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
-from aiohttp import ClientConnectionError, WSMsgType, web
+from aiohttp import WSMessage, WSMsgType
 
 from ..errors import ConfigError
 from .commands import finite
+from .connection import GOING_AWAY, GONE, TOO_MUCH, Connection
 from .desk import Desk
 from .hub import Hub
 from .wire import pack
@@ -23,45 +24,13 @@ from .wire import pack
 log = logging.getLogger(__name__)
 MESSAGES_A_SECOND = 200
 PING_S = 10.0
-CLOSE_S = 2.0  # for the client's part of the closing handshake
-LINGER_S = 0.5
-TOO_MUCH, TOO_BIG, BUSY, GOING_AWAY = 1008, 1009, 1013, 1001
-
-
-class Socket(web.WebSocketResponse):
-    """A WebSocket without compression that says why a message was too large."""
-
-    def __init__(self, max_message_bytes: int) -> None:
-        super().__init__(compress=False, max_msg_size=max_message_bytes + 1, timeout=CLOSE_S)
-        self._too_big = f"a message may have {max_message_bytes} bytes at most".encode()
-        self.leaving = False
-
-    async def close(self, *, code: int = 1000, message: bytes = b"", drain: bool = True) -> bool:
-        """As the base class, which closes by itself, and without a reason, after a message that is too large.
-
-        What is left of that message is on its way: were the connection closed now, the client would see it reset
-        before it reads why.
-        """
-        self.leaving = True
-        if code == TOO_BIG and not message and not self.closed:
-            message = self._too_big
-            await self.send_frame(code.to_bytes(2, "big") + message, WSMsgType.CLOSE)
-            await asyncio.sleep(LINGER_S)
-        return await super().close(code=code, message=message, drain=drain)
-
-
-async def refuse(socket: Socket, reason: str, code: int = BUSY) -> None:
-    """Tell the client why, then close."""
-    with contextlib.suppress(ClientConnectionError, ConnectionError):
-        await socket.send_bytes(pack({"type": "bye", "reason": reason}))
-        await socket.close(code=code, message=reason.encode()[:120])
 
 
 class Client:
     """A connection from join to leave."""
 
-    def __init__(self, socket: Socket, transport: asyncio.Transport | None, hub: Hub, desk: Desk) -> None:
-        self._socket, self._transport, self._hub, self._desk = socket, transport, hub, desk
+    def __init__(self, connection: Connection, hub: Hub, desk: Desk) -> None:
+        self.connection, self._hub, self._desk = connection, hub, desk
         self._loop, self._wake = asyncio.get_running_loop(), asyncio.Event()
         self._tokens, self._counted_s = float(MESSAGES_A_SECOND), time.monotonic()
         self._work: set[asyncio.Task] = set()
@@ -71,31 +40,26 @@ class Client:
         """Until the client goes, or is sent away."""
         writing = asyncio.create_task(self._write())
         try:
-            async for message in self._socket:
+            async for message in self.connection:
                 if not self._in_time():
-                    await refuse(self._socket, f"more than {MESSAGES_A_SECOND} messages a second", TOO_MUCH)
+                    await self.connection.leave(f"more than {MESSAGES_A_SECOND} messages a second", TOO_MUCH)
                     break
-                if not self._take(message.data if message.type is WSMsgType.TEXT else None):
-                    await refuse(self._socket, "replies are not read", TOO_MUCH)
+                if message.type is WSMsgType.PING:
+                    await self.connection.pong(message.data)
+                elif message.type is not WSMsgType.PONG and not self._take(message):
+                    await self.connection.leave("replies are not read", TOO_MUCH)
                     break
+        except GONE:
+            pass  # while it was answered
         finally:
             self._hub.leave(self.watcher)
             for task in (writing, *self._work):
                 task.cancel()
             await asyncio.gather(writing, *self._work, return_exceptions=True)
 
-    async def send_away(self, reason: str, code: int = GOING_AWAY) -> None:
-        """Close the connection from this side."""
-        await refuse(self._socket, reason, code)
-
     def dismiss(self, reason: str) -> None:
-        """As `send_away`, without waiting for it."""
-        self._begin(self.send_away(reason))
-
-    def abort(self) -> None:
-        """End the connection without waiting for what the client has not read."""
-        if self._transport is not None:
-            self._transport.abort()
+        """Begin to send the client away."""
+        self._begin(self.connection.leave(reason, GOING_AWAY))
 
     def _wake_up(self) -> None:
         """From any thread."""
@@ -105,17 +69,17 @@ class Client:
     async def _write(self) -> None:
         """The next message each time the one before has left: nothing queues here."""
         pinged_s = 0.0
-        while not self._socket.leaving:
+        while not self.connection.leaving:
             self._wake.clear()
             message = self.watcher.take()
             try:
                 if message is not None:
-                    await self._socket.send_bytes(message)  # returns when the transport has room again
+                    await self.connection.send_bytes(message)  # returns when the transport has room again
                     continue
                 if self.watcher.stalled and time.monotonic() - pinged_s >= PING_S:
                     pinged_s = time.monotonic()
-                    await self._socket.ping()
-            except (ClientConnectionError, ConnectionError):
+                    await self.connection.ping()
+            except GONE:
                 return  # the reading loop ends as well
             await self._sleep(min(self.watcher.wait_s(), PING_S if not self.watcher.ready else math.inf))
 
@@ -136,10 +100,10 @@ class Client:
         self._tokens, self._counted_s = min(filled, float(MESSAGES_A_SECOND)) - 1.0, now_s
         return self._tokens >= 0.0
 
-    def _take(self, text: str | None) -> bool:
+    def _take(self, received: WSMessage) -> bool:
         """One message of the page. False: the client does not read its answers."""
         try:
-            message = _parse(text)
+            message = _parse(received.data if received.type is WSMsgType.TEXT else None)
             kind = message.get("type")
             if kind == "ack":
                 self._acknowledge(message)
@@ -177,7 +141,7 @@ class Client:
     async def _answer(self, number: int, name: Any, args: Any) -> None:
         ok, text, data = await self._desk.serve(name, args)
         if not self.watcher.answer(reply(number, ok, text, data)):
-            await refuse(self._socket, "replies are not read", TOO_MUCH)
+            await self.connection.leave("replies are not read", TOO_MUCH)
 
 
 def reply(number: int | None, ok: bool, text: str, data: dict[str, Any] | None = None) -> bytes:

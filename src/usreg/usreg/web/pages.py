@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is served beside the socket: the files of the page, files of the session, and the headers of every answer."""
+"""What is asked for by address: the page's files, the session's files; who may, and the headers of every answer."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from aiohttp import web
 
 from ..errors import UsregError
+from .access import Access
 
 log = logging.getLogger(__name__)
 STATIC = Path(__file__).parent / "static"
@@ -34,12 +35,12 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "X-Frame-Options": "DENY",
-    "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
     "Server": "usreg",
 }
 Made = Callable[[], tuple[str, bytes | Path]]
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 async def add_headers(request: web.BaseRequest, response: web.StreamResponse) -> None:
@@ -73,7 +74,7 @@ async def serve_static(request: web.Request) -> web.StreamResponse:
     return web.FileResponse(path, headers=headers)
 
 
-def session_file(make: Made) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+def session_file(make: Made) -> Handler:
     """A handler that has the file made in a worker thread, one at a time."""
     one = asyncio.Lock()
 
@@ -95,9 +96,35 @@ def session_file(make: Made) -> Callable[[web.Request], Awaitable[web.StreamResp
     return serve
 
 
-def add_routes(app: web.Application, files: Mapping[str, Made]) -> None:
-    """The page at /, its files, and the session's files at their own paths."""
+def make_app(access: Access, connect: Handler, files: Mapping[str, Made]) -> web.Application:
+    """The page at /, its files, the session's files at their own paths, the socket at /ws; all behind `access`."""
+
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        reason = access.refusal(request.headers, request.query.get("token", ""))
+        if not reason and request.path == "/ws":
+            reason = access.socket_refusal(request.headers)
+        if reason:
+            raise web.HTTPForbidden(text=reason)
+        if access.token and request.path == "/" and "token" in request.query:
+            return enter(request, access)
+        return await handler(request)
+
+    app = web.Application(middlewares=[guard], client_max_size=4096)
+    app.on_response_prepare.append(add_headers)
+    app.router.add_get("/ws", connect)
     for path, make in files.items():
         app.router.add_get(path, session_file(make))
     app.router.add_get("/", serve_static)
     app.router.add_get("/{name:.+}", serve_static)
+    return app
+
+
+def enter(request: web.Request, access: Access) -> web.StreamResponse:
+    """The token becomes a cookie and leaves the address bar."""
+    if request.headers.get("Sec-Fetch-Site") == "cross-site":  # a redirect would not carry a strict cookie
+        response = web.Response(text="", content_type="text/html", headers={"Refresh": "0; url=/"})
+    else:
+        response = web.Response(status=303, headers={"Location": "/"})
+    response.set_cookie(access.cookie, access.token, httponly=True, samesite="Strict", path="/")
+    return response

@@ -15,16 +15,16 @@ from aiohttp import web
 from ..config import check_range
 from ..errors import ConfigError, UsregError
 from .access import ALL_INTERFACES, Access, choose_token, host_in_url
-from .client import GOING_AWAY, Client, Socket, refuse
 from .commands import Controls
 from .desk import Desk
 from .hub import Hub
-from .listening import listen, notice_dead_peer, reachable
-from .pages import Made, add_headers, add_routes
+from .listening import listen, reachable
+from .pages import Made, make_app
+from .visitors import Visitors
 
 log = logging.getLogger(__name__)
 START_S, STOP_S = 10.0, 5.0
-FAREWELL_S = 1.0  # for clients to hear that the server stops
+KEEPALIVE_S = 15.0  # of a connection that asks for nothing
 NO_FILES: Mapping[str, Made] = {}
 
 
@@ -76,7 +76,6 @@ class Server:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
-        self._clients: dict[Client, None] = {}
         self.port = 0
 
     def start(self) -> str:
@@ -126,81 +125,18 @@ class Server:
 
     async def _serve(self, listener: socket.socket, ready: threading.Event) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        desk = Desk(self._controls, self.config.read_only, self.config.command_s)
-        runner = web.AppRunner(
-            self._app(desk), access_log=None, handle_signals=False, keepalive_timeout=15.0, shutdown_timeout=1.0
-        )
+        config = self.config
+        desk = Desk(self._controls, config.read_only, config.command_s)
+        visitors = Visitors(self._hub, desk, config.max_clients, config.max_message_bytes)
+        access = Access(config.host, self.port, self._token, (socket.gethostname().lower(),))
+        app = make_app(access, visitors.connect, self._files)
+        runner = web.AppRunner(app, access_log=None, keepalive_timeout=KEEPALIVE_S, shutdown_timeout=1.0)
         await runner.setup()
         try:
             await web.SockSite(runner, listener).start()
             ready.set()
             await self._stop.wait()
-            leaving = [client.send_away("the server stops", GOING_AWAY) for client in list(self._clients)]
-            await asyncio.wait_for(asyncio.gather(*leaving, return_exceptions=True), FAREWELL_S)
-        except asyncio.TimeoutError:
-            pass  # a client that does not read is cut off below
+            await visitors.send_away("the server stops")
         finally:
-            for client in self._clients:
-                client.abort()
             desk.close()
             await runner.cleanup()
-
-    def _app(self, desk: Desk) -> web.Application:
-        names = (socket.gethostname().lower(),)
-        access = Access(self.config.host, self.port, self._token, names)
-
-        @web.middleware
-        async def guard(request: web.Request, handler) -> web.StreamResponse:
-            reason = access.refusal(request.headers, request.query.get("token", ""))
-            if reason:
-                raise web.HTTPForbidden(text=reason)
-            if access.token and request.path == "/" and "token" in request.query:
-                return _enter(request, access)
-            return await handler(request)
-
-        async def connect(request: web.Request) -> web.StreamResponse:
-            reason = access.socket_refusal(request.headers)
-            if reason:
-                raise web.HTTPForbidden(text=reason)
-            return await self._connect(request, desk)
-
-        app = web.Application(middlewares=[guard], client_max_size=4096)
-        app.on_response_prepare.append(add_headers)
-        app.router.add_get("/ws", connect)
-        add_routes(app, self._files)
-        return app
-
-    async def _connect(self, request: web.Request, desk: Desk) -> web.StreamResponse:
-        connection = Socket(self.config.max_message_bytes)
-        await connection.prepare(request)
-        notice_dead_peer(request.transport)
-        if len(self._clients) >= self.config.max_clients and not self._make_room():
-            await refuse(connection, f"{self.config.max_clients} clients are connected, no more are taken")
-            return connection
-        client = Client(connection, request.transport, self._hub, desk)
-        self._clients[client] = None
-        try:
-            await client.run()
-        finally:
-            self._clients.pop(client, None)
-        return connection
-
-    def _make_room(self) -> bool:
-        """Where all places are taken, a client that has stalled gives way."""
-        stalled = [client for client in self._clients if client.watcher.stalled]
-        if not stalled:
-            return False
-        longest = max(stalled, key=lambda client: client.watcher.unacknowledged_s)
-        del self._clients[longest]
-        longest.dismiss("no frame was acknowledged for long, and another client came")
-        return True
-
-
-def _enter(request: web.Request, access: Access) -> web.StreamResponse:
-    """The token becomes a cookie and leaves the address bar."""
-    if request.headers.get("Sec-Fetch-Site") == "cross-site":  # a redirect would not carry a strict cookie
-        response = web.Response(text="", content_type="text/html", headers={"Refresh": "0; url=/"})
-    else:
-        response = web.Response(status=303, headers={"Location": "/"})
-    response.set_cookie(access.cookie, access.token, httponly=True, samesite="Strict", path="/")
-    return response
