@@ -47,7 +47,7 @@ def expected(session: Session) -> dict[float, StepResult]:
 def start(session: Session, recording: Path, offset: int, *options: str) -> subprocess.Popen[str]:
     """`usreg run replay` in a session of its own."""
     code = "from usreg.cli import main; main()"
-    command = [sys.executable, "-c", code, "run", "replay", "--bag", str(session.folder)]
+    command = [sys.executable, "-c", code, "run", "replay", "view:=false", "--bag", str(session.folder)]
     environment = os.environ | {"ROS_DOMAIN_ID": str(1 + (int(os.environ["ROS_DOMAIN_ID"]) + 40 + offset) % 101)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.Popen(

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -12,7 +12,9 @@ from torch import Tensor
 from ..data.sessions import read_session
 from ..data.types import Volume
 from ..errors import GeometryError, UsregError
+from ..web.files import VolumeFiles
 from ..web.hub import Hub
+from ..web.pages import Made
 from ..web.painter import Painter
 from .volume import VolumeConfig, load_volume
 from .web_view_truth import Truth
@@ -63,9 +65,9 @@ class Content:
         self.target_ct = target_ct
         threading.Thread(target=self._tell, name="target", daemon=True).start()
 
-    def files(self) -> dict[str, Callable[[], tuple[str, Any]]]:
-        """What the page may ask for beside its own files."""
-        return {}
+    def files(self) -> Mapping[str, Made]:
+        """What the page may ask for beside its own files: the volume, for the three slices."""
+        return VolumeFiles(lambda: self.volume).routes()
 
     def stop(self) -> None:
         """End the thread; the organ in hand is not waited for."""
