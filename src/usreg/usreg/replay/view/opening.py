@@ -12,9 +12,8 @@ from torch import Tensor
 from ...data.bag_reader import bag_files
 from ...data.landmarks import read_landmarks
 from ...data.session_events import FrameEvent, TruthEvent, session_frames
+from ...data.session_events import ReplayConfig as OrderConfig
 from ...data.sessions import FILE_NAME, FrameNames, Session, SessionConfig, read_session
-from ...data.types import Volume
-from ...data.volumes import sha256_of
 from ...errors import ConfigError, UsregError
 from ..build import find_session, session_geometry, session_landmarks
 from .content import Content
@@ -22,7 +21,7 @@ from .known import Truth
 from .outputs import Found, Outputs, find_topics, read_outputs, recorded_results
 from .reading import read_frames
 from .recorded_session import RecordedSession
-from .volumes import session_named, volume_for
+from .volumes import Chosen, session_named, volume_for
 
 Progress = Callable[[int, int], None]
 
@@ -55,18 +54,19 @@ def open_recording(path: str | Path, config: OpenConfig | None = None, progress:
     outputs = read_outputs(bag, found.published)
     named = own or (find_session(config.session) if config.session else session_named(outputs.volume, bag))
     session = own or _recorded(bag, named, found, outputs)
-    volume, no_volume = volume_for(outputs.volume, named, bag)
+    chosen = volume_for(outputs.volume, named, bag)
     truths = None if own or named is None or not named.config.truth else _truths(named)
     reading = read_frames(session, outputs.measured, truths, lambda done: progress(done, found.images))
-    register, no_register = _to_register(session, named, volume, no_volume, outputs, config.register)
-    landmarks, points = _landmarks(named)
+    register, no_register = _to_register(session, named, chosen, outputs, config.register)
+    problems = [*reading.skipped, *outputs.problems]
+    landmarks, points = _landmarks(named, problems)
     content = Content(
-        _title(named, own), bag, reading.frames, session.config.frames, [*reading.skipped, *outputs.problems],
-        volume, no_volume, landmarks, points, register, no_register, _system(outputs, named), outputs.hypotheses,
-        outputs.target_ct, outputs.stages,
+        _title(named, own), bag, reading.frames, session.config.frames, problems, chosen.volume, chosen.reason,
+        landmarks, points, register, no_register, _system(outputs, named), outputs.hypotheses, outputs.target_ct,
+        outputs.stages,
     )  # fmt: skip
     if register is None:
-        centre_ct = None if volume is None else volume.grid.centre_ct
+        centre_ct = None if chosen.volume is None else chosen.volume.grid.centre_ct
         for stamp_s, result in recorded_results(reading.frames, outputs, centre_ct):
             content.put(stamp_s, result)
     return content
@@ -104,27 +104,22 @@ def _recorded(bag: Path, named: Session | None, found: Found, outputs: Outputs) 
 
 
 def _to_register(
-    session: Session,
-    named: Session | None,
-    volume: Volume | None,
-    no_volume: str,
-    outputs: Outputs,
-    wanted: bool | None,
+    session: Session, named: Session | None, chosen: Chosen, outputs: Outputs, wanted: bool | None
 ) -> tuple[Session | None, str]:
     """The session that the Navigator is to register; None, and why."""
     if not (wanted or (wanted is None and not outputs.registered)):
         return None, "" if outputs.registered else "nothing was registered in it, and nothing is now (--register)"
     if named is None:
         return None, "nobody knows how to register it: name its session (--session)"
-    if volume is None or named.volume_path is None or volume.sha256 != sha256_of([named.volume_path]):
-        return None, no_volume or "its volume is not the session's"
+    if not chosen.own:
+        return None, chosen.reason or "its volume is not the session's"
     return session, ""
 
 
 def _truths(session: Session) -> dict[float, Truth]:
     """What is true at the stamps of a session's frames."""
     truth, found = Truth(), dict[float, Truth]()
-    for event in session_frames(session, session_geometry(session)):
+    for event in session_frames(session, session_geometry(session), OrderConfig(skip_damaged=True)):
         if isinstance(event, TruthEvent):
             truth = truth | {(event.parent, event.child): event.parent_T_child}
         elif isinstance(event, FrameEvent):
@@ -132,11 +127,17 @@ def _truths(session: Session) -> dict[float, Truth]:
     return found
 
 
-def _landmarks(session: Session | None) -> tuple[Mapping[str, Tensor], Tensor | None]:
-    """Points by name, and those at which errors are told."""
+def _landmarks(
+    session: Session | None, problems: list[tuple[float, str]]
+) -> tuple[Mapping[str, Tensor], Tensor | None]:
+    """Points by name, and those at which errors are told; none where they cannot be read."""
     if session is None or session.landmarks_path is None:
         return {}, None
-    return read_landmarks(session.landmarks_path), session_landmarks(session)
+    try:
+        return read_landmarks(session.landmarks_path), session_landmarks(session)
+    except UsregError as error:
+        problems.append((0.0, str(error)))
+        return {}, None
 
 
 def _system(outputs: Outputs, session: Session | None) -> str:

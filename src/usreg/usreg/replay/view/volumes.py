@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
@@ -27,38 +28,49 @@ def session_named(info: Any, bag: Path) -> Session | None:
     return session if path.resolve() in volumes else None
 
 
-def volume_for(info: Any, session: Session | None, bag: Path) -> tuple[Volume | None, str]:
-    """The volume of a recording, with the session's labels where it is the session's; else None, and why.
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """A volume, or why there is none; `own`: it is the session's, with its labels."""
+
+    volume: Volume | None
+    reason: str = ""
+    own: bool = False
+
+
+def volume_for(info: Any, session: Session | None, bag: Path) -> Chosen:
+    """The volume of a recording.
 
     Args:
-        info: VolumeInfo of the recording; None: it holds none.
+        info: VolumeInfo of the recording; None: it holds none, and the session's is taken.
     """
+    own = _own(session)
     if info is None:
-        return _own(session)
+        return own
     wanted = str(info.sha256)
-    own, _ = _own(session)
-    if own is not None and own.sha256 == wanted:
-        return own, ""
+    if own.volume is not None and own.volume.sha256 == wanted:
+        return own
     path = path_of(str(info.uri), bag.parent)
     name = Path(urlparse(str(info.uri)).path).name
     if path is None or not path.exists():
-        return None, f"the volume '{name}' of this recording is not on this machine: name its session (--session)"
+        why = "is not on this machine: name its session (--session)"
+        return Chosen(None, f"the volume '{name}' of this recording {why}")
     try:
         volume = read_volume(path, str(info.modality))
     except UsregError as error:
-        return None, f"the volume of this recording cannot be read: {error}"
+        return Chosen(None, f"the volume of this recording cannot be read: {error}")
     if volume.sha256 != wanted:
-        return None, f"the volume '{name}' is not the one of this recording: the file has changed (its sha256 differs)"
-    return volume, ""
+        why = "the file has changed (its sha256 differs)"
+        return Chosen(None, f"the volume '{name}' is not the one of this recording: {why}")
+    return Chosen(volume)
 
 
-def _own(session: Session | None) -> tuple[Volume | None, str]:
+def _own(session: Session | None) -> Chosen:
     if session is None:
-        return None, "the recording names no volume: name its session (--session)"
+        return Chosen(None, "the recording names no volume: name its session (--session)")
     try:
-        return session_volume(session), ""
+        return Chosen(session_volume(session), own=True)
     except UsregError as error:
-        return None, str(error)
+        return Chosen(None, str(error))
 
 
 def path_of(uri: str, folder: Path) -> Path | None:
