@@ -111,6 +111,7 @@ export class Slices {
       isOrientationTextVisible: true,
       showAllOrientationMarkers: true,
       crosshairColor: [0.94, 0.89, 0.26, 0.8],
+      crosshairWidthUnit: "mm",
       crosshairGap: 6,
       fontColor: [1, 1, 1, 1],
       backColor: [0, 0, 0, 1],
@@ -118,6 +119,7 @@ export class Slices {
       dragAndDropEnabled: false, // nothing from outside
       logLevel: "error",
     });
+    this._skipWhileHidden();
     await this.niivue.attachToCanvas(this._canvas, false);
     this.niivue.addVolume(await NVImage.loadFromUrl({ url: image, name: "volume.nii.gz", colormap: "gray", cal_min, cal_max }));
     if (labels && scene.organs?.length) {
@@ -131,6 +133,13 @@ export class Slices {
     this._listen();
     this._drawn = null;
     this._tell();
+  }
+
+  /** niivue also draws when its pane is hidden and has no size, which WebGL refuses. */
+  _skipWhileHidden() {
+    const { niivue } = this;
+    const draw = niivue.drawScene.bind(niivue);
+    niivue.drawScene = () => (this._pane.clientWidth ? draw() : "");
   }
 
   /** A click chooses; a drag only looks around. Both hold the crossing where it is. */

@@ -39,7 +39,7 @@ const CHARTS = {
       { name: "depth_mm", label: "depth", colour: INK.yellow, unit: " mm", digits: 1, scale: "right" },
     ],
   },
-  latency: { title: "Latency", log: true, curves: [] },
+  latency: { title: "Latency ms", log: true, curves: [] },
   age: {
     title: "Age",
     least: 0,
@@ -63,7 +63,7 @@ export class Plots {
     Object.assign(this._grid.style, { display: "grid", width: "100%", height: "100%", overflow: "hidden auto" });
     element.append(styleSheet(), this._grid);
     this._charts = Object.fromEntries(Object.entries(CHARTS).map(([key, content]) => [key, new Chart(this._grid, content)]));
-    this._stages = new Rolling([], KEEP_S);
+    this._stages = new Rolling([], KEEP_S, 6);
     this._opened = performance.now();
     this._watch = new ResizeObserver(() => this.resize());
     this._watch.observe(element);
@@ -172,8 +172,8 @@ export class Plots {
 
   _restart(begin_s) {
     this._begin_s = begin_s;
-    this._rows = new Rolling(COLUMNS, KEEP_S);
-    this._ages = new Rolling(AGES, KEEP_S);
+    this._rows = new Rolling(COLUMNS, KEEP_S, 2);
+    this._ages = new Rolling(AGES, KEEP_S, 2);
     this._stages.clear();
   }
 
@@ -210,8 +210,8 @@ function reason(key, replay) {
 }
 
 function stageCurve(name, k) {
-  const label = name.replace(/^us_/, "").replace("pose_smoothing", "smoothing").replace("_tracking", "");
-  return { name, label, colour: STAGE_INKS[k % STAGE_INKS.length], unit: " ms", digits: 0 };
+  const label = name.replace(/^us_/, "").replace("pose_smoothing", "smoothing").replace("_tracking", "").replace("web_view", "view");
+  return { name, label, colour: STAGE_INKS[k % STAGE_INKS.length], digits: 0 };
 }
 
 function styleSheet() {

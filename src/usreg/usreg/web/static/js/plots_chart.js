@@ -6,7 +6,8 @@ import { nearest, newest } from "./plots_data.js";
 
 const FONT = "12px system-ui, 'Noto Sans', 'DejaVu Sans', sans-serif";
 const GRID = "#1b242c";
-const TITLE_PX = 22;
+const TITLE_PX = 22; // a line of the title
+const LETTER_PX = 8.2; // of the title, with a number of three digits behind each label
 const LEAST_PX = 40;
 const LABELLED_PX = 72; // of a plot with numbers below
 const LONG = 400; // rows; a curve of fewer is drawn with round joins
@@ -29,7 +30,7 @@ export class Chart {
     this.content = content;
     this.element = made("div", { position: "relative", minWidth: "0", overflow: "hidden" });
     this._title = made("div", {
-      height: `${TITLE_PX}px`, padding: "2px 8px 0", fontSize: "14px", whiteSpace: "nowrap", overflow: "hidden", color: INK.light,
+      height: `${TITLE_PX}px`, padding: "2px 8px 0", fontSize: "14px", lineHeight: "20px", overflow: "hidden", color: INK.light,
     });
     this._plot = made("div", { position: "relative" });
     this._empty = made("div", {
@@ -49,7 +50,11 @@ export class Chart {
 
   /** Size of the whole plot, CSS pixels. */
   resize(width, height) {
-    this._size = { width: Math.max(80, Math.floor(width)), height: Math.max(LEAST_PX, Math.floor(height) - TITLE_PX) };
+    this._room = [width, height];
+    const title = TITLE_PX * (this._letters() * LETTER_PX > width - 16 ? 2 : 1);
+    this._title.style.height = `${title}px`;
+    this._empty.style.top = `${title}px`;
+    this._size = { width: Math.max(80, Math.floor(width)), height: Math.max(LEAST_PX, Math.floor(height) - title) };
     this._plot.style.height = `${this._size.height}px`;
     const labelled = this._size.height >= LABELLED_PX;
     if (labelled !== this._labelled) this._drop();
@@ -62,6 +67,12 @@ export class Chart {
     this.content = { ...this.content, curves };
     this._drop();
     this._name();
+    if (this._room) this.resize(...this._room);
+  }
+
+  _letters() {
+    const { title, curves } = this.content;
+    return curves.reduce((sum, { label, unit = "" }) => sum + label.length + unit.length + 7, title.length);
   }
 
   _drop() {
@@ -100,8 +111,10 @@ export class Chart {
   _name() {
     this._title.replaceChildren(made("b", { marginRight: "10px" }, this.content.title));
     this._told = this.content.curves.map(({ label, colour, points }) => {
-      const value = made("span", { marginRight: "12px", color: INK.light });
-      this._title.append(made("span", { color: colour, marginRight: "5px" }, `${points ? "✕" : "—"} ${label}`), value);
+      const value = made("span", { color: INK.light });
+      const pair = made("span", { display: "inline-block", whiteSpace: "nowrap", marginRight: "12px" });
+      pair.append(made("span", { color: colour, marginRight: "5px" }, `${points ? "✕" : "—"} ${label}`), value);
+      this._title.append(pair);
       return value;
     });
   }
@@ -135,7 +148,7 @@ export class Chart {
         ...(right ? [{ ...axis, size: 34, space: 22, scale: "right", side: 1, grid: { show: false } }] : []),
       ],
       series: [{}, ...curves.map(series)],
-      padding: [4, right ? 0 : 10, 0, 0],
+      padding: [8, right ? 0 : 10, 0, 0],
       hooks: { setCursor: [() => this._tell()] },
     };
     this._uplot = new uPlot(options, this._data, this._plot);

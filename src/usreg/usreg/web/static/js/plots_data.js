@@ -14,8 +14,10 @@ export function largest(values) {
 
 /** The newest part of a live session: what lies further back than `keep_s` goes. */
 export class Rolling {
-  constructor(names, keep_s) {
+  /** @param {number} gap_s longer than that without a row, and a curve is broken there */
+  constructor(names, keep_s, gap_s) {
     this.keep_s = keep_s;
+    this.gap_s = gap_s;
     this.x = [];
     this.columns = new Map(names.map((name) => [name, []]));
   }
@@ -32,6 +34,7 @@ export class Rolling {
   /** A row {name: number}; one of the same time replaces the last one, an earlier one begins anew. */
   push(x, row) {
     if (this.last !== null && x < this.last) this.clear();
+    if (this.last !== null && x - this.last > this.gap_s) this._break((x + this.last) / 2);
     const again = x === this.last;
     if (!again) this.x.push(x);
     for (const [name, column] of this.columns) {
@@ -45,6 +48,11 @@ export class Rolling {
   clear() {
     this.x = [];
     for (const name of this.columns.keys()) this.columns.set(name, []);
+  }
+
+  _break(x) {
+    this.x.push(x);
+    for (const column of this.columns.values()) column.push(null);
   }
 
   /** Old rows go in bundles, not one by one. */

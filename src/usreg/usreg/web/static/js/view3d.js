@@ -13,6 +13,7 @@ import { Words } from "./view3d_words.js";
 const GROUND = 0x0b0f13;
 const STILL_MS = 400; // after which a picture that nothing moves is drawn once more, sharp
 const GREY = "grayscale(1) brightness(0.6)";
+const WAITING = "Waiting for the first frame.";
 const LOST = "The graphics driver dropped the 3D picture. It comes back when the driver does; else load the page again.";
 
 /** The 3D pane. The element has a size and may hold nothing else. */
@@ -31,7 +32,7 @@ export class View3D {
     this._pace = new Pace();
     this._begin();
     this._listen();
-    this._words.note("Waiting for the first frame.");
+    this._words.note(WAITING);
     this.resize();
   }
 
@@ -63,6 +64,7 @@ export class View3D {
   setStale(stale) {
     this._stale = stale;
     this._canvas.style.filter = stale ? GREY : "";
+    this._words.stale(stale);
   }
 
   /** To be called when the pane's size has changed. */
@@ -134,10 +136,14 @@ export class View3D {
     canvas.addEventListener("webglcontextlost", (event) => {
       event.preventDefault();
       this._lost = true;
+      canvas.style.visibility = "hidden"; // browsers show something white there
       words.note(LOST);
     });
     canvas.addEventListener("webglcontextrestored", () => {
       this._lost = this._drawing = false;
+      canvas.style.visibility = "";
+      this._renderer.setClearColor(GROUND);
+      words.note(this._header ? absent(this._header, this._hasVolume) : WAITING, Boolean(this._header));
       this._invalidate();
     });
     this._watch = new ResizeObserver(() => this.resize());
@@ -242,7 +248,7 @@ export class View3D {
 
   _labels() {
     const labels = this._volume.letters.map(({ text, ct }) => ({ text, world: this._volume.toWorld(ct), colour: INK.white }));
-    if (this._target.label) labels.push({ ...this._target.label, colour: INK.yellow });
+    if (this._target.label) labels.push({ ...this._target.label, colour: INK.yellow, beside: true });
     return labels.filter(({ world }) => world);
   }
 }

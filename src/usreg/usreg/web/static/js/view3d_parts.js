@@ -9,6 +9,7 @@ const AXES = [INK.vermilion, INK.green, INK.sky]; // x, y, z
 const TRAIL_POINTS = 4096;
 const JOINTS = 64;
 const TARGET_MM = 4;
+const PROBE_MM = 55;
 const TARGET_ORDER = 6000; // last, so that it is seen wherever it lies
 
 /** Place an object by 16 numbers, row by row. */
@@ -51,6 +52,14 @@ function placeBetween(matrix, from, to) {
   matrix.compose(middle.addVectors(from, to).multiplyScalar(0.5), turn, size.set(1, length, 1));
 }
 
+/** The last of a chain's points drawn back along its link, to at most half way. */
+function shortenLast(points, byMm) {
+  const [before, last] = points.slice(-2);
+  if (!last) return;
+  const length = last.distanceTo(before);
+  last.lerp(before, Math.min(0.5, byMm / Math.max(length, 1e-6)));
+}
+
 /** The arm as a chain: a ball at each link's origin, a tube between neighbours. */
 export class Arm {
   constructor() {
@@ -65,6 +74,7 @@ export class Arm {
   /** Links [{name, world_T_link}] from the base to the probe. */
   set(links) {
     const points = links.slice(0, JOINTS).map(({ world_T_link: p }) => new THREE.Vector3(p[3], p[7], p[11]));
+    shortenLast(points, PROBE_MM); // there the probe's own symbol stands
     const length = points.reduce((sum, p, k) => sum + (k ? p.distanceTo(points[k - 1]) : 0), 0);
     const radius = Math.min(34, Math.max(3, 0.022 * length));
     const matrix = new THREE.Matrix4();

@@ -5,6 +5,8 @@ import { INK } from "./palette.js";
 
 const FACE = "system-ui, 'Noto Sans', 'DejaVu Sans', sans-serif";
 const EDGE = "0 0 3px #000, 0 0 3px #000, 0 0 6px #000";
+const BESIDE_PX = 12; // from a point to words beside it
+const STALE = "STALE";
 const LEGEND = [
   ["smoothed pose", INK.light, "solid"],
   ["newest raw pose", INK.orange, "dashed"],
@@ -41,9 +43,18 @@ export class Words {
       this._legend.append(row);
     }
     this._buttons = made("div", { position: "absolute", right: "8px", top: "8px", display: "flex", gap: "6px" });
-    this.layer.append(this._legend, this._notice, this._buttons);
+    this._stale = made("b", { position: "absolute", left: "12px", top: "8px", fontSize: "24px", color: INK.orange }, STALE);
+    this.layer.append(this._legend, this._notice, this._buttons, this._stale);
     pane.append(this.layer);
     this.note("");
+    this.stale(false);
+  }
+
+  /** The picture is old: its labels lose their colour, and it says so. */
+  stale(on) {
+    this._stale.style.display = on ? "block" : "none";
+    this._old = on;
+    for (const label of this._labels) label.style.color = on ? INK.grey : "";
   }
 
   /** A button; returns a function that shows whether it is on. */
@@ -90,20 +101,22 @@ export class Words {
       label.style.display = at ? "block" : "none";
       if (!at) return;
       if (label.textContent !== labels[k].text) label.textContent = labels[k].text;
-      label.style.color = labels[k].colour;
-      label.style.transform = `translate(${at[0].toFixed(1)}px,${at[1].toFixed(1)}px) translate(-50%,-50%)`;
+      label.style.color = this._old ? INK.grey : labels[k].colour;
+      const shift = labels[k].beside ? `${BESIDE_PX}px` : "-50%";
+      label.style.transform = `translate(${at[0].toFixed(1)}px,${at[1].toFixed(1)}px) translate(${shift},-50%)`;
     });
   }
 
   /** The same words drawn on a 2D canvas, for a snapshot. */
   draw(g, labels, camera, width, height) {
-    g.textAlign = "center";
     g.textBaseline = "middle";
-    for (const { text, world, colour } of labels) {
+    for (const { text, world, colour, beside } of labels) {
       const at = onScreen(world, camera, width, height);
-      if (at) outlined(g, text, at[0], at[1], `700 16px ${FACE}`, colour);
+      g.textAlign = beside ? "left" : "center";
+      if (at) outlined(g, text, at[0] + (beside ? BESIDE_PX : 0), at[1], `700 16px ${FACE}`, this._old ? INK.grey : colour);
     }
     g.textAlign = "left";
+    if (this._old) outlined(g, STALE, 12, 24, `800 24px ${FACE}`, INK.orange);
     (this._roomy ? LEGEND : []).forEach(([words, colour, dash], k) => {
       const y = height - 18 - 19 * (LEGEND.length - 1 - k);
       g.strokeStyle = colour;
