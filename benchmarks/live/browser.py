@@ -11,9 +11,8 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from urllib.parse import urlparse
 
@@ -26,6 +25,7 @@ QUIET = (
     "--disable-backgrounding-occluded-windows",
 )  # fmt: skip
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+Opener = Callable[..., AbstractContextManager["Tab"]]
 
 
 def missing() -> str:
@@ -73,21 +73,32 @@ class Tab:
 
 
 @contextmanager
-def browser(width: int = 1400, height: int = 850, webgl: bool = True) -> Iterator[Tab]:
-    """A tab of a fresh browser; nothing that it writes stays behind."""
+def browsers() -> Iterator[Opener]:
+    """What opens tabs: `with browsers() as opened, opened(1280, 720) as tab`. One in a thread, as playwright wants."""
     from playwright.sync_api import sync_playwright
 
+    with sync_playwright() as play:
+        yield lambda *size, **how: _tab(play, *size, **how)
+
+
+@contextmanager
+def browser(width: int = 1400, height: int = 850, webgl: bool = True) -> Iterator[Tab]:
+    """A tab of a fresh browser; nothing that it writes stays behind."""
+    with browsers() as opened, opened(width, height, webgl=webgl) as tab:
+        yield tab
+
+
+@contextmanager
+def _tab(play: Any, width: int, height: int, webgl: bool = True) -> Iterator[Tab]:
     with tempfile.TemporaryDirectory(prefix="usreg-browser-", ignore_cleanup_errors=True) as home:
         # Chromium writes crash reports below the user's configuration even with a profile of its own
         environment = {**os.environ, "HOME": home, "XDG_CONFIG_HOME": home, "XDG_CACHE_HOME": home}
-        arguments = [*QUIET, *(SOFTWARE_GL if webgl else NO_GL)]
-        with sync_playwright() as play:
-            found = play.chromium.launch(
-                executable_path=_chromium(), args=arguments, env=environment, chromium_sandbox=False, headless=True,
-                downloads_path=str(Path(home)),
-            )  # fmt: skip
-            try:
-                context = found.new_context(viewport={"width": width, "height": height}, accept_downloads=True)
-                yield Tab(context.new_page())
-            finally:
-                found.close()
+        found = play.chromium.launch(
+            executable_path=_chromium(), args=[*QUIET, *(SOFTWARE_GL if webgl else NO_GL)], env=environment,
+            chromium_sandbox=False, headless=True, downloads_path=home,
+        )  # fmt: skip
+        try:
+            context = found.new_context(viewport={"width": width, "height": height}, accept_downloads=True)
+            yield Tab(context.new_page())
+        finally:
+            found.close()
