@@ -16,7 +16,7 @@ export function when(stamp_s, begin_s) {
 
 /** Size of small text in a pane, canvas pixels. */
 export function letterSize(rect, ratio) {
-  return Math.max(12.5 * ratio, Math.min(17 * ratio, rect.h / 36));
+  return Math.max(12.5 * ratio, Math.min(17 * ratio, rect.h / 36, rect.w / 32));
 }
 
 /** Name of the pane, and why no volume is laid over the frame. */
@@ -24,9 +24,17 @@ export function title(pen, layer) {
   const { g, rect, size, ratio, look } = pen;
   const modality = rect.pane === "us" ? "" : ` ${look.scene?.volume?.modality ?? ""}`;
   const words = TITLES[rect.pane] + (rect.pane === "slice" ? modality : "");
-  text(g, words, rect.x + 0.7 * size, rect.y + 1.35 * size, { size: 0.95 * size, colour: INK.dim, weight: 600 });
+  const levels = levelWords(rect.pane, look.settings.windows);
+  text(g, words + levels, rect.x + 0.7 * size, rect.y + 1.35 * size, { size: 0.95 * size, colour: INK.dim, weight: 600 });
   if (rect.pane === "us" || (layer && pen.header.fused)) return;
   refused(pen, 4 * ratio);
+}
+
+/** Window and level where they were changed: nobody shall take a dark picture for dark tissue. */
+function levelWords(pane, windows) {
+  const changed = Object.entries(windows).filter(([name, [w, l]]) => (pane === "fused" || pane === name) && (w !== 255 || l !== 127.5));
+  const name = (key) => (pane === "fused" ? ` ${key === "us" ? "US" : "slice"}` : "");
+  return changed.map(([key, [w, l]]) => `  ${name(key)} W ${Math.round(w)} L ${Math.round(l)}`).join("");
 }
 
 /** No volume is laid over the frame: a red edge, the word and the reason. */

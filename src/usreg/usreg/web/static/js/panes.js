@@ -25,6 +25,7 @@ export class Panes {
     this.onPick = () => {};
     this.last = null; // newest frame with its buffers
     this.ready = Promise.all([this.make3d(), this.makePlots()]);
+    session.addEventListener("link", ({ detail: open }) => open && this.plots?.clear()); // perhaps another session
   }
 
   async make3d() {
@@ -47,7 +48,6 @@ export class Panes {
   hello(header, buffers) {
     this.replay = header.replay ? { header, buffers } : null;
     if (this.replay) this.plots?.setReplay({ ...header, ...buffers }, buffers);
-    else this.plots?.clear();
   }
 
   scene(header, buffers) {
@@ -115,8 +115,8 @@ export class Panes {
       await slices?.open(scene);
       this.slices = slices;
       this.centre();
-    } catch (error) {
-      $("slices").replaceChildren(h("p", { class: "empty" }, String(error.message || error)));
+    } catch {
+      // the pane says why
     }
     this.opening = false;
   }

@@ -104,23 +104,23 @@ export class Picture {
     const key = `${header.seq} ${this.tables.made} ${mode} ${tile_mm}`;
     if (key === layer.key) return layer;
     const before = performance.now();
-    this.fill(layer.words, pane, frame);
+    this.fill(layer.words, pane, frame, this.tables);
     layer.context.putImageData(layer.data, 0, 0);
     layer.key = key;
     this.blendMs = performance.now() - before;
     return layer;
   }
 
-  fill(words, pane, { header, buffers }) {
+  fill(words, pane, { header, buffers }, tables) {
     const { image, slice } = buffers;
     const { mode, tile_mm } = this.settings;
-    if (pane === "slice") paint(words, slice, this.tables.slice);
-    else if (pane === "us" || !slice) paint(words, image, this.tables.frame);
+    if (pane === "slice") paint(words, slice, tables.slice);
+    else if (pane === "us" || !slice) paint(words, image, tables.frame);
     else if (mode === "checkerboard") {
       // three digits, as the library's
       const tile = Math.round((1000 * tile_mm) / header.pixel_to_mm[0][0]) / 1000;
-      checkerboard(words, image, slice, header.width, tile, this.tables);
-    } else blend(words, image, slice, this.tables);
+      checkerboard(words, image, slice, header.width, tile, tables);
+    } else blend(words, image, slice, tables);
   }
 
   layer(pane, width, height) {
@@ -137,12 +137,9 @@ export class Picture {
     if (!frame) return null;
     const { width, height } = frame.header;
     const words = new Uint32Array(width * height);
-    const tables = (this.fresh ??= new Tables());
+    const tables = new Tables();
     tables.use(this.settings, false);
-    const kept = this.tables;
-    this.tables = tables;
-    this.fill(words, "fused", frame);
-    this.tables = kept;
+    this.fill(words, "fused", frame, tables);
     return { width, height, data: new Uint8ClampedArray(words.buffer), header: frame.header };
   }
 

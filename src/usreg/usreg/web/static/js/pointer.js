@@ -4,6 +4,7 @@
 import { $, say, toast } from "./dom.js";
 
 const CLICK_PX = 5;
+const GLANCE_MS = 4000;
 
 export class Pointer {
   constructor(session, tools, layout, panes) {
@@ -29,6 +30,13 @@ export class Pointer {
     this.session.post({ type: "pointer", at });
   }
 
+  /** A tap shows what lies there for a while: a finger does not hover. */
+  glance(at) {
+    this.look(at);
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.look(null), GLANCE_MS);
+  }
+
   async press(event) {
     if (event.button !== 0) return;
     $("picture").setPointerCapture(event.pointerId);
@@ -42,7 +50,10 @@ export class Pointer {
 
   move(event) {
     const at = this.at(event);
-    if (event.pointerType === "mouse") this.look(at);
+    if (event.pointerType === "mouse") {
+      clearTimeout(this.timer);
+      this.look(at);
+    }
     const { down } = this;
     if (!down) return;
     if (Math.hypot(at[0] - down.at[0], at[1] - down.at[1]) > CLICK_PX) down.moved = true;
@@ -54,7 +65,7 @@ export class Pointer {
     const { down } = this;
     this.down = null;
     if (!down || down.moved) return;
-    if (this.wanted?.kind !== "picture") return this.look(down.at);
+    if (this.wanted?.kind !== "picture") return this.glance(down.at);
     const picked = await down.picked;
     if (!picked?.px) return toast("Click inside of the ultrasound picture.");
     if (!picked.world) return toast("This frame has no pose: the arm is not tracked.", "bad");

@@ -35,11 +35,11 @@ export class Session extends EventTarget {
   call(type, message = {}) {
     const id = ++this.number;
     this.post({ type, id, ...message });
-    return new Promise((resolve) => this.calls.set(id, resolve));
+    return new Promise((resolve) => this.calls.set(id, { type, resolve }));
   }
 
   answer(id, value) {
-    this.calls.get(id)?.(value);
+    this.calls.get(id)?.resolve(value);
     this.calls.delete(id);
   }
 
@@ -61,9 +61,9 @@ export class Session extends EventTarget {
   }
 
   on_link({ open, why }) {
-    if (!open) {
-      for (const id of [...this.calls.keys()]) this.answer(id, { ok: false, message: why || "the connection was lost", data: {} });
-    } else this.frame = this.status = null;
+    if (open) this.frame = this.status = null;
+    const lost = { ok: false, message: why || "the connection was lost", data: {} };
+    for (const [id, { type }] of [...this.calls]) if (type === "command") this.answer(id, lost);
     this.tell("link", open);
   }
 

@@ -11,6 +11,8 @@ import { ageMs, decide } from "./state.js";
 import { detach } from "./wire.js";
 
 const STATE_MS = 50;
+const BEGIN_MS = 3000; // before that a connection that is not there yet is not called lost
+const SOON_MS = 16;
 const FOR_THE_PAGE = ["image", "outline", "trail"]; // of a frame
 
 let link = null;
@@ -26,7 +28,8 @@ const counts = { frames2d: 0, drawMs: 0, latencies: [], ages: [] };
 const post = (message, transfer = []) => self.postMessage(message, transfer);
 
 function look() {
-  const known = { connected: link.open, frame: frame?.header ?? null, status, hello, server_s: link.clock.server_s() };
+  const beginning = performance.now() < BEGIN_MS && !why && !hello;
+  const known = { connected: link.open || beginning, frame: frame?.header ?? null, status, hello, server_s: link.clock.server_s() };
   return { ...decide(known), why };
 }
 
@@ -34,6 +37,16 @@ function draw() {
   const before = performance.now();
   picture.draw(frame, look());
   counts.drawMs = performance.now() - before;
+}
+
+let asked = false;
+function drawSoon() {
+  if (asked) return;
+  asked = true;
+  setTimeout(() => {
+    asked = false;
+    draw();
+  }, SOON_MS);
 }
 
 function drawn() {
@@ -111,15 +124,15 @@ const ON = {
   },
   settings({ settings }) {
     Object.assign(picture.settings, settings);
-    draw();
+    drawSoon();
   },
   marks({ marks }) {
     picture.marks = marks;
-    draw();
+    drawSoon();
   },
   pointer({ at }) {
     picture.pointer = at;
-    draw();
+    drawSoon();
   },
   pick({ id, at }) {
     post({ type: "picked", id, picked: picture.pick(frame, at) });
