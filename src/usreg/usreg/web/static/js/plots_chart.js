@@ -7,7 +7,7 @@ import { nearest, newest } from "./plots_data.js";
 const FONT = "12px system-ui, 'Noto Sans', 'DejaVu Sans', sans-serif";
 const GRID = "#1b242c";
 const TITLE_PX = 22; // a line of the title
-const LETTER_PX = 8.2; // of the title, with a number of three digits behind each label
+const LETTER_PX = 7.8; // of the title, with a number of three digits behind each label
 const LEAST_PX = 40;
 const LABELLED_PX = 72; // of a plot with numbers below
 const LONG = 400; // rows; a curve of fewer is drawn with round joins
@@ -72,7 +72,7 @@ export class Chart {
 
   _letters() {
     const { title, curves } = this.content;
-    return curves.reduce((sum, { label, unit = "" }) => sum + label.length + unit.length + 7, title.length);
+    return curves.reduce((sum, { label, unit = "" }) => sum + label.length + unit.length + 6, title.length);
   }
 
   _drop() {
@@ -135,7 +135,7 @@ export class Chart {
     if (this._uplot) return;
     const { curves, log, least, most } = this.content;
     const right = curves.some(({ scale }) => scale === "right");
-    const y = log ? { distr: 3, range: (_, low, high) => [Math.max(0.5, low ?? 1) * 0.8, (high ?? 10) * 1.3] } : { range: limits(least, most) };
+    const y = log ? { distr: 3, range: decades } : { range: limits(least, most) };
     const axis = { stroke: INK.dim, font: FONT, grid: { stroke: GRID, width: 1 }, ticks: { show: false }, gap: 3 };
     const options = {
       ...this._size,
@@ -196,6 +196,12 @@ function limits(least, most) {
     const room = 0.08 * (to - from) || 0.5;
     return [from === least ? from : from - room, to === most ? to : to + room];
   };
+}
+
+/** Whole powers of ten around the values, so that at least two are written. */
+function decades(_, low, high) {
+  const from = Math.floor(Math.log10(Math.max(low ?? 1, 0.1)));
+  return [10 ** from, 10 ** Math.max(Math.ceil(Math.log10(Math.max(high ?? 10, 0.1))), from + 1)];
 }
 
 function powers(_, splits) {
