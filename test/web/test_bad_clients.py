@@ -2,6 +2,7 @@
 """Clients that may not come or behave badly: a clear answer each, and the others go on."""
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -33,8 +34,9 @@ def test_a_client_that_floods_is_closed_others_go_on(serve, talk):
 
     async def main():
         async with talk.page(url) as other, talk.page(url) as client:
-            for _ in range(500):
-                await client.ack(1)
+            with suppress(ConnectionError):  # the server may close before the last
+                for _ in range(500):
+                    await client.ack(1)
             assert (await client.next("bye"))["reason"] == "more than 200 messages a second"
             assert await client.end() == (1008, "more than 200 messages a second")
             await other.lives()
