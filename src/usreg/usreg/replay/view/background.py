@@ -72,17 +72,24 @@ class Background:
         except subprocess.TimeoutExpired:
             process.kill()
         self._thread.join(END_S)
+        self._log.close()
 
     def _run(self) -> None:
+        assert self._process is not None
         why = self._read()
+        try:
+            self._process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
         if not self._stopping:
-            self._ended(why)
+            self._ended(why if why is not None else self._failure())
 
-    def _read(self) -> str:
-        """Hand on what comes; why it ended."""
+    def _read(self) -> str | None:
+        """Hand on what comes; "" at the end, else why there is no more. None: the process has not said."""
         assert self._process is not None and self._process.stdout is not None
         raw: tuple[Matrix | None, float] = (None, float("nan"))
-        with self._process.stdout as lines, self._log:
+        with self._process.stdout as lines:
             for line in lines:
                 found = json.loads(line)
                 if "stamp_s" not in found:
@@ -90,9 +97,13 @@ class Background:
                 if found["raw"] is not None:
                     raw = np.array(found["raw"]), found["stamp_s"]
                 self._take(found["stamp_s"], result_of(found, *raw))
-            self._process.wait(END_S)
-            self._log.seek(0)
-            tail = self._log.read().decode("utf-8", "replace").strip()[-TAIL:]
+        return None
+
+    def _failure(self) -> str:
+        """Of a process that ended by itself."""
+        assert self._process is not None
+        self._log.seek(0)
+        tail = self._log.read().decode("utf-8", "replace").strip()[-TAIL:]
         return f"the process that registers has ended with code {self._process.returncode}: {tail}"
 
 

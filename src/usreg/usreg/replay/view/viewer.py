@@ -95,6 +95,8 @@ class Viewer:
         self.hub.keep("hello", self._hello())
         self._show_scene()
         self.hub.on_watch(self._watched)
+        if self.hub.watched:  # since before
+            self._watched(True)
         if self._background is not None:
             self._background.start()
         for thread in self._threads:

@@ -27,7 +27,7 @@ from ..step import Step
 from .known import sigma_of
 from .recorded_session import RecordedSession
 
-NICE = 10
+NICE = 5
 
 
 class NoFusion:
