@@ -55,6 +55,26 @@ def test_enlarge_keeps_the_samples_and_never_touches_unknown_ones():
     assert image[0, 2] == 10
 
 
+@pytest.mark.parametrize("step", [2, 3, 5])
+def test_enlarge_is_bilinear(rng, step):
+    """Against interpolation in floating point, for any size that the samples reach to."""
+    small, known = rng.integers(0, 256, (9, 11), dtype=np.uint8), rng.random((9, 11)) < 0.7
+    for height, width in ((8 * step + 1, 10 * step + 1), (7 * step + 2, 9 * step + 2)):
+        image, mask = enlarge(small, known, step, height, width)
+        rows, columns = (np.arange(n) / step for n in (height, width))
+        top, left = rows.astype(int), columns.astype(int)
+        below, right = np.ceil(rows).astype(int), np.ceil(columns).astype(int)
+        v, u = (rows - top)[:, None], columns - left
+        expected = sum(
+            weight * small[np.ix_(r, c)]
+            for r, wr in ((top, 1 - v), (below, v))
+            for c, weight in ((left, wr * (1 - u)), (right, wr * u))
+        )
+        sure = np.logical_and.reduce([known[np.ix_(r, c)] for r in (top, below) for c in (left, right)])
+        assert np.array_equal(mask, sure) and not image[~sure].any()
+        assert np.abs(image - expected)[sure].max() <= 0.51
+
+
 def test_blend_against_plain_arithmetic(rng):
     frame, image = (rng.integers(0, 256, (20, 30), dtype=np.uint8) for _ in range(2))
     shown = rng.random((20, 30)) < 0.5

@@ -153,12 +153,14 @@ def test_the_pages_checkerboard_is_the_librarys_overlay(scene):
     assert np.abs(found - expected)[untouched(tracked.frame.geometry)].max() <= 1
 
 
-def test_the_slice_is_shown_in_the_sector_and_in_known_voxels_only(scene):
-    volume, frames = scene
+@pytest.mark.parametrize("step", [1, 2, 3, 5])
+def test_the_slice_is_shown_in_the_sector_and_in_known_voxels_only(scene, step):
+    """Samples that no pixel of the sector needs are left out; that changes nothing in it."""
+    (volume, frames), config = scene, replace(PLAIN, slice_step=step)
     for tracked, world_T_ct in frames:
         shown = moment(frame=tracked.frame, world_T_image=tracked.world_T_image, world_T_ct=world_T_ct)
-        _, buffers = painted(PLAIN, volume, shown)
-        fused = overlay(tracked, volume, world_T_ct, PLAIN)
+        _, buffers = painted(config, volume, shown)
+        fused = overlay(tracked, volume, world_T_ct, config)
         inside = (fused.mask & tracked.frame.geometry.mask()).numpy()
         assert np.array_equal(buffers["slice"] > 0, inside)
         assert np.array_equal(buffers["slice"][inside], np.maximum(fused.slice.numpy(), 1)[inside])

@@ -93,8 +93,8 @@ def _nearest(labels: Any, m: Any, out: Any) -> None:
     depth, height, width = labels.shape
     for row in range(out.shape[0]):
         for column in range(out.shape[1]):
-            i = int(np.floor(m[0, 0] * column + m[0, 1] * row + m[0, 3] + 0.5))
-            j = int(np.floor(m[1, 0] * column + m[1, 1] * row + m[1, 3] + 0.5))
-            k = int(np.floor(m[2, 0] * column + m[2, 1] * row + m[2, 3] + 0.5))
-            if 0 <= i < width and 0 <= j < height and 0 <= k < depth:
-                out[row, column] = labels[k, j, i]
+            u = m[0, 0] * column + m[0, 1] * row + m[0, 3] + 0.5
+            v = m[1, 0] * column + m[1, 1] * row + m[1, 3] + 0.5
+            w = m[2, 0] * column + m[2, 1] * row + m[2, 3] + 0.5
+            if u >= 0.0 and v >= 0.0 and w >= 0.0 and u < width and v < height and w < depth:
+                out[row, column] = labels[np.uint32(w), np.uint32(v), np.uint32(u)]  # unsigned: no look at the sign

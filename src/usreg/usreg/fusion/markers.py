@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 from typing import Literal
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..config import check_range
-from ..data.types import TrackedFrame, Volume
+from ..data.types import ImageGeometry, TrackedFrame, Volume
 from ..errors import ShapeError
 from ..geometry import se3
 from .drawing import sector_of, skin_mm
@@ -103,10 +104,13 @@ class SweepTrail:
 
     def add(self, tracked: TrackedFrame) -> None:
         """Append the frame's place if it lies `min_step_mm` from the last one."""
-        x, y = skin_mm(sector_of(tracked.frame.geometry))
-        skin = torch.tensor([[x, y, 0.0]], dtype=torch.float64)
-        point = se3.transform_points(tracked.world_T_image, skin)[0]
-        if not self._points or (point - self._points[-1]).norm() >= self.min_step_mm:
+        self.add_pose(tracked.frame.geometry, tracked.world_T_image)
+
+    def add_pose(self, geometry: ImageGeometry, world_T_image: Tensor) -> None:
+        """The same of an image's geometry and pose."""
+        x, y = skin_mm(sector_of(geometry))
+        point = world_T_image[:3, 0] * x + world_T_image[:3, 1] * y + world_T_image[:3, 3]
+        if not self._points or math.dist(point.tolist(), self._points[-1].tolist()) >= self.min_step_mm:
             self._points.append(point)
             self._line = None
 

@@ -89,7 +89,7 @@ def overlay(
     picture = _compose(big, big_grey, big_shown, sector.plane, config)
     if config.outlines:
         _contours(picture, volume, ct_T_image, sector, config)
-    _annotate(picture, sector, config, note if bool(mask.any()) else "the volume does not reach this frame")
+    _annotate(picture, sector, config, note if bool(mask.numpy().any()) else "the volume does not reach this frame")
     return Overlay(torch.from_numpy(picture), grey, mask)
 
 
@@ -106,11 +106,17 @@ def frame_alone(frame: Frame, status: str, reason: str = "", config: OverlayConf
     return Overlay(torch.from_numpy(picture), empty, none, status)
 
 
-def sliced(volume: Volume, ct_T_image: Tensor, plane: PlaneGrid, config: OverlayConfig) -> tuple[Tensor, Tensor]:
-    """Grey values (h, w) uint8 and mask (h, w) of the volume at a frame, sampled at every `slice_step`-th pixel."""
+def sliced(
+    volume: Volume, ct_T_image: Tensor, plane: PlaneGrid, config: OverlayConfig, where: np.ndarray | None = None
+) -> tuple[Tensor, Tensor]:
+    """Grey values (h, w) uint8 and mask (h, w) of the volume at a frame, sampled at every `slice_step`-th pixel.
+
+    Args:
+        where: samples that are asked for, on the coarse grid, as `samples_for` gives them; None: all.
+    """
     window = display_window(volume, config)
     step = config.slice_step
-    small, known = slice_fast(volume, ct_T_image, coarse(plane, step), window, config.channel)
+    small, known = slice_fast(volume, ct_T_image, coarse(plane, step), window, config.channel, where)
     if step == 1:
         return small, known
     image, mask = enlarge(small.numpy(), known.numpy(), step, plane.height, plane.width)
@@ -122,6 +128,18 @@ def coarse(plane: PlaneGrid, step: int) -> PlaneGrid:
     (a, b), (_, d) = plane.pixel_to_mm
     height, width = (math.ceil((n - 1) / step) + 1 for n in (plane.height, plane.width))
     return PlaneGrid(height, width, ((a * step, b * step), (0.0, d * step)))
+
+
+@functools.lru_cache(maxsize=16)
+def samples_for(sector: SectorGeometry, step: int) -> np.ndarray:
+    """Samples (bool, on the coarse grid) from which the pixels inside a sector are interpolated. Shared."""
+    rows, columns = np.nonzero(sector.mask().numpy())
+    plane = coarse(sector.plane, step)
+    needed = np.zeros((plane.height, plane.width), np.bool_)
+    for down in (0, step - 1):
+        for right in (0, step - 1):
+            needed[(rows + down) // step, (columns + right) // step] = True
+    return needed
 
 
 def display_window(volume: Volume, config: OverlayConfig) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -44,18 +45,18 @@ class VoxelGrid:
         if off > 1e-3:
             raise GeometryError(f"the volume's direction matrix is not orthonormal (by {off:.2g}): resample it first")
 
-    @property
+    @functools.cached_property
     def ct_T_index(self) -> Tensor:
-        """Affine (4, 4) float64 from voxel index (i, j, k) to mm."""
+        """Affine (4, 4) float64 from voxel index (i, j, k) to mm. Shared: do not write into it."""
         m = torch.eye(4, dtype=torch.float64)
         direction = torch.tensor(self.direction, dtype=torch.float64).reshape(3, 3)
         m[:3, :3] = direction * torch.tensor(self.spacing_mm, dtype=torch.float64)
         m[:3, 3] = torch.tensor(self.origin_mm, dtype=torch.float64)
         return m
 
-    @property
+    @functools.cached_property
     def index_T_ct(self) -> Tensor:
-        """Affine (4, 4) float64 from mm to voxel index."""
+        """Affine (4, 4) float64 from mm to voxel index. Shared: do not write into it."""
         return torch.linalg.inv(self.ct_T_index)
 
     @property

@@ -17,7 +17,12 @@ from .slicing import check_poses
 
 
 def slice_fast(
-    volume: Volume, ct_T_image: Tensor, plane: PlaneGrid, window: tuple[float, float] = (0.0, 255.0), channel: int = 0
+    volume: Volume,
+    ct_T_image: Tensor,
+    plane: PlaneGrid,
+    window: tuple[float, float] = (0.0, 255.0),
+    channel: int = 0,
+    where: np.ndarray | None = None,
 ) -> tuple[Tensor, Tensor]:
     """One plane of a volume as grey values for display, trilinear.
 
@@ -27,6 +32,7 @@ def slice_fast(
         plane: pixel grid of the image.
         window: values shown as 0 and 255 (for CT the window in HU).
         channel: which one.
+        where: (h, w) bool, pixels that are asked for; the others are left out. None: all.
 
     Returns:
         Image (h, w) uint8, zero outside, and mask (h, w) bool.
@@ -43,16 +49,24 @@ def slice_fast(
     image = np.zeros((plane.height, plane.width), np.uint8)
     mask = np.zeros((plane.height, plane.width), np.bool_)
     known = np.ones((1, 1, 1), np.bool_) if volume.mask is None else volume.mask.numpy()
+    asked = np.ones((1, 1), np.bool_) if where is None else where
     gain = 255.0 / (window[1] - window[0])
-    _reslice(volume.data[channel].numpy(), known, volume.mask is not None, index_T_pixel, window[0], gain, image, mask)
+    _reslice(
+        volume.data[channel].numpy(), known, volume.mask is not None, asked, where is not None, index_T_pixel,
+        window[0], gain, image, mask,
+    )  # fmt: skip
     return torch.from_numpy(image), torch.from_numpy(mask)
 
 
 @njit()
-def _reslice(data: Any, known: Any, masked: Any, m: Any, low: Any, gain: Any, image: Any, mask: Any) -> None:
+def _reslice(
+    data: Any, known: Any, masked: Any, asked: Any, chosen: Any, m: Any, low: Any, gain: Any, image: Any, mask: Any
+) -> None:
     depth, height, width = data.shape
     for row in range(image.shape[0]):
         for column in range(image.shape[1]):
+            if chosen and not asked[row, column]:
+                continue
             u = m[0, 0] * column + m[0, 1] * row + m[0, 3]
             v = m[1, 0] * column + m[1, 1] * row + m[1, 3]
             w = m[2, 0] * column + m[2, 1] * row + m[2, 3]

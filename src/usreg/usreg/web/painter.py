@@ -17,10 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.types import TrackedFrame, Volume
+from ..compiled import njit
+from ..data.types import Volume
 from ..fusion import Fuser, OverlayConfig, SweepTrail
 from ..fusion.drawing import dot_radius, marker_pixel, outline_pixels, ruler_ticks, sector_of, skin_mm, to_pixels
-from ..fusion.overlay import label_outlines, sliced
+from ..fusion.organs import Look, organ_looks
+from ..fusion.overlay import label_outlines, samples_for, sliced
 from ..geometry import se3
 from ..geometry.sector import SectorGeometry
 from .letters import side_letters
@@ -41,6 +43,7 @@ class Painter:
     def __init__(self, config: OverlayConfig | None = None) -> None:
         self.config = config or OverlayConfig()
         self.volume: Volume | None = None
+        self._looks: list[Look] = []
         self._trail = SweepTrail()
         self._stamp_s = -math.inf
 
@@ -52,9 +55,11 @@ class Painter:
         Args:
             landmarks: points (3,) in `ct`, mm, by name. target_ct: (3,), mm.
         """
-        if volume is not None and volume is not self.volume:
-            Fuser(self.config).prepare(volume)
-        message = scene_message(volume, self.config, landmarks or {}, target_ct)
+        if volume is not self.volume:
+            if volume is not None:
+                Fuser(self.config).prepare(volume)
+            self._looks = [] if volume is None else organ_looks(volume)
+        message = scene_message(volume, self._looks, self.config, landmarks or {}, target_ct)
         self.volume = volume
         return [("scene", message)]
 
@@ -93,7 +98,7 @@ class Painter:
                 "contour": np.zeros((0, 2), np.float32)
             }
         ct_T_image = se3.inverse(world_T_ct) @ world_T_image
-        shown, reached = _shown(volume, ct_T_image, moment, self.config)
+        shown, reached = _shown(volume, ct_T_image, sector, self.config)
         listed, points = self._contours(volume, ct_T_image, sector)
         header = {
             "fused": True,
@@ -124,7 +129,7 @@ class Painter:
             self._trail.reset()
         self._stamp_s = moment.frame.stamp_s
         if moment.world_T_image is not None:
-            self._trail.add(TrackedFrame(moment.frame, moment.world_T_image))
+            self._trail.add_pose(moment.frame.geometry, moment.world_T_image)
         return self._trail.line().points.to(torch.float32).numpy()
 
 
@@ -135,23 +140,40 @@ def target_at(target_ct: Tensor, world_T_ct: Tensor, world_T_image: Tensor, sect
         Its place in `ct` and in the world; its foot on the plane in pixels and whether that lies inside the sector; its
         distance from the plane, mm, positive on the side that z of the image points to.
     """
-    world = se3.transform_points(world_T_ct, target_ct.to(torch.float64)[None])
-    x, y, z = se3.transform_points(se3.inverse(world_T_image), world)[0].tolist()
+    world = world_T_ct.numpy()[:3] @ [*target_ct.tolist(), 1.0]
+    pose = world_T_image.numpy()
+    x, y, z = (pose[:3, :3].T @ (world - pose[:3, 3])).tolist()
+    column, row = to_pixels(sector.plane, np.array([[x, y]]))[0].tolist()
+    inside = -0.5 <= row < sector.plane.height - 0.5 and -0.5 <= column < sector.plane.width - 0.5
     return {
         "ct": target_ct.tolist(),
-        "world": world[0].tolist(),
-        "px": to_pixels(sector.plane, np.array([[x, y]]))[0].tolist(),
+        "world": world.tolist(),
+        "px": [column, row],
         "distance_mm": z,
-        "inside": bool(sector.contains(torch.tensor([x, y], dtype=torch.float64))),
+        "inside": inside and bool(sector.mask()[round(row), round(column)]),
     }
 
 
-def _shown(volume: Volume, ct_T_image: Tensor, moment: Moment, config: OverlayConfig) -> tuple[np.ndarray, bool]:
+def _shown(
+    volume: Volume, ct_T_image: Tensor, sector: SectorGeometry, config: OverlayConfig
+) -> tuple[np.ndarray, bool]:
     """The slice (h, w) uint8 where it may be shown, at least 1 there and 0 elsewhere, and whether it is anywhere."""
-    geometry = moment.frame.geometry
-    grey, mask = sliced(volume, ct_T_image, geometry.plane, config)
-    known = mask.numpy()
-    return np.maximum(grey.numpy(), 1) * (known & geometry.mask().numpy()), bool(known.any())
+    where = samples_for(sector, config.slice_step)
+    grey, mask = sliced(volume, ct_T_image, sector.plane, config, where)
+    shown = np.empty(grey.shape, np.uint8)
+    return shown, bool(_lift(grey.numpy(), mask.numpy(), sector.mask().numpy(), shown))
+
+
+@njit()
+def _lift(grey: Any, known: Any, inside: Any, shown: Any) -> int:
+    """Grey values where known and inside, 0 raised to 1; 0 elsewhere. Returns how many."""
+    count = 0
+    for row in range(grey.shape[0]):
+        for column in range(grey.shape[1]):
+            visible = np.uint8(known[row, column] & inside[row, column])
+            shown[row, column] = max(grey[row, column], np.uint8(1)) * visible
+            count += visible
+    return count
 
 
 def _told(moment: Moment) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..data.types import Volume
 from ..fusion import OverlayConfig
-from ..fusion.organs import Look, organ_looks, organ_meshes
+from ..fusion.organs import Look, organ_meshes
 from ..fusion.overlay import display_window
 from .wire import pack
 
@@ -19,14 +19,18 @@ VOLUME_URL, LABELS_URL = "/volume.nii.gz", "/labels.nii.gz"
 
 
 def scene_message(
-    volume: Volume | None, config: OverlayConfig, landmarks: Mapping[str, Tensor], target_ct: Tensor | None
+    volume: Volume | None,
+    looks: Sequence[Look],
+    config: OverlayConfig,
+    landmarks: Mapping[str, Tensor],
+    target_ct: Tensor | None,
 ) -> bytes:
     """The message "scene". No file name is in it: it may be a patient's."""
     return pack(
         {
             "type": "scene",
             "volume": None if volume is None else _volume(volume, config),
-            "organs": [] if volume is None else [_look(look) for look in organ_looks(volume)],
+            "organs": [_look(look) for look in looks],
             "landmarks": [{"name": name, "ct": point.tolist()} for name, point in landmarks.items()],
             "target_ct": None if target_ct is None else target_ct.tolist(),
         }
