@@ -79,9 +79,11 @@ def test_a_flood_of_control_frames_ends_too(serve, talk):
     talk.run(main())
 
 
-def test_replies_that_are_not_read_end_the_client(serve, talk):
+@pytest.mark.parametrize("said", ['{"type": "ping", "client_ms": 1}', "nonsense", "too large"])
+def test_clients_that_read_nothing_cannot_stay(serve, talk, said):
+    """Their answers cannot be delivered, nor the reason why they are sent away."""
     hub = Hub(HubConfig(max_answers=4))
-    _, url = serve(hub)
+    _, url = serve(hub, max_message_bytes=256)
 
     async def main():
         _, writer = await talk.raw_socket(url)
@@ -89,7 +91,8 @@ def test_replies_that_are_not_read_end_the_client(serve, talk):
             await asyncio.sleep(0.01)
         hub.show(1, talk.large(1))
         await asyncio.sleep(0.05)
-        writer.write(talk.raw_text('{"type": "ping", "client_ms": 1}') * 50)
+        large = bytes([0x81, 0xFE, 0x10, 0x00, 0, 0, 0, 0])  # of 4096 bytes
+        writer.write(large if said == "too large" else talk.raw_text(said) * 50)
         while hub.watched:
             await asyncio.sleep(0.02)
         writer.transport.abort()

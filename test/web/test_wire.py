@@ -74,6 +74,10 @@ def test_numbers_of_numpy_and_torch():
     assert unpack(pack(header))[0] == {"n": 3, "flag": True, "m": [[1.0, 0.0], [0.0, 1.0]], "s": 2.5}
 
 
+def test_half_characters_do_not_stop_a_message():
+    assert unpack(pack({"name": "a\udc80é"}))[0] == {"name": "a?é"}
+
+
 @pytest.mark.parametrize(
     "header, buffers",
     [

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import logging
 import math
 import time
 from collections.abc import Coroutine
@@ -21,7 +20,6 @@ from .desk import Desk
 from .hub import Hub
 from .wire import pack
 
-log = logging.getLogger(__name__)
 MESSAGES_A_SECOND = 200
 PING_S = 10.0
 
@@ -41,6 +39,8 @@ class Client:
         writing = asyncio.create_task(self._write())
         try:
             async for message in self.connection:
+                if message.type is WSMsgType.ERROR:
+                    break  # too large, or not a WebSocket frame: closed already
                 if not self._in_time():
                     await self.connection.leave(f"more than {MESSAGES_A_SECOND} messages a second", TOO_MUCH)
                     break

@@ -35,12 +35,20 @@ class Connection(web.WebSocketResponse):
         return await super().prepare(request)
 
     async def close(self, *, code: int = 1000, message: bytes = b"", **options: Any) -> bool:
-        """As the base class, which closes by itself, and without a reason, after a message that is too large.
+        """As the base class, but never for long: a client that does not read is cut off."""
+        self.leaving = True
+        try:
+            return await asyncio.wait_for(self._close(code, message, options), LINGER_S + 1.5 * CLOSE_S)
+        except asyncio.TimeoutError:
+            self.abort()
+            return True
+
+    async def _close(self, code: int, message: bytes, options: dict[str, Any]) -> bool:
+        """aiohttp closes by itself, and without a reason, after a message that is too large.
 
         What is left of that message is on its way: were the connection closed now, the client would see it reset
         before it reads why.
         """
-        self.leaving = True
         if code == TOO_BIG and not message and self._writer is not None and not self.closed:
             message = self._too_big
             await self._writer.close(code, message)

@@ -103,17 +103,21 @@ def make_app(access: Access, connect: Handler, files: Mapping[str, Made]) -> web
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         reason = access.refusal(request.headers, request.query.get("token", ""))
-        if not reason and request.path == "/ws":
-            reason = access.socket_refusal(request.headers)
         if reason:
             raise web.HTTPForbidden(text=reason)
         if access.token and request.path == "/" and "token" in request.query:
             return enter(request, access)
         return await handler(request)
 
+    async def open_socket(request: web.Request) -> web.StreamResponse:
+        reason = access.socket_refusal(request.headers)
+        if reason:
+            raise web.HTTPForbidden(text=reason)
+        return await connect(request)
+
     app = web.Application(middlewares=[guard], client_max_size=4096)
     app.on_response_prepare.append(add_headers)
-    app.router.add_get("/ws", connect)
+    app.router.add_get("/ws", open_socket)
     for path, make in files.items():
         app.router.add_get(path, session_file(make))
     app.router.add_get("/", serve_static)

@@ -93,7 +93,7 @@ def _json(header: Mapping[str, Any]) -> bytes:
 
 def _dump(header: Any) -> bytes:
     text = json.dumps(header, allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=_plain)
-    return text.encode()
+    return text.encode(errors="replace")  # names of files may hold half characters
 
 
 def _plain(value: Any) -> Any:
