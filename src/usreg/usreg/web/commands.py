@@ -175,7 +175,7 @@ class Controls(Protocol):
 
     @property
     def kind(self) -> str:
-        """ "live" or "replay"."""
+        """Of the session: "live" or "replay"."""
 
     @property
     def names(self) -> tuple[str, ...]:
