@@ -124,7 +124,7 @@ export class Chart {
     const hovered = this._uplot?.cursor.idx;
     const row = hovered ?? (this._at === null ? null : nearest(this._data[0], this._at));
     this.content.curves.forEach(({ unit = "", digits = 2, points }, k) => {
-      const column = this._data[k + 1];
+      const column = this._data[k + 1] ?? [];
       const value = row === null ? newest(column) : column[row];
       const words = points || !Number.isFinite(value) ? "" : `${value.toFixed(digits)}${unit}`;
       if (this._told[k].textContent !== words) this._told[k].textContent = words;

@@ -237,7 +237,7 @@ export class View3D {
     const { header, buffers } = this._next;
     this._next = null;
     this._header = header;
-    this._volume.setPoses(header.world_T_ct, header.world_T_ct_raw);
+    this._volume.setPoses(header.world_T_ct, header.world_T_ct && header.world_T_ct_raw); // lost: the raw one is old, too
     this._frame.set(header, buffers);
     this._arm.set(header.links ?? []);
     this._trail.set(buffers.trail ?? new Float32Array(0));

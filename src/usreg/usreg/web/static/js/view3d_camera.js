@@ -7,6 +7,7 @@ import { axis } from "./view3d_math.js";
 
 const VIEW_DEG = 35;
 const MARGIN = 1.15;
+const ARM_LINKS = 3; // fewer are a tracker's: its world may lie anyhow
 
 /** Camera and controls; `changed` is called when the picture has to be drawn again. */
 export class Viewpoint {
@@ -75,7 +76,8 @@ export class Viewpoint {
     const pose = header.world_T_image;
     const sphere = volume.sphere();
     const up = new THREE.Vector3(0, 0, 1);
-    if (!header.links?.length && pose) up.set(...axis(pose, 1)).negate();
+    const arm = header.links?.length >= ARM_LINKS;
+    if (pose && !arm) up.set(...axis(pose, 1)).negate();
     else if (!pose && sphere) up.copy(direction(volume, [0, -1, 0]));
     this._makeControls(up.normalize());
     const back = pose ? new THREE.Vector3(...axis(pose, 2)).negate() : direction(volume, [0.3, -0.6, -1]);

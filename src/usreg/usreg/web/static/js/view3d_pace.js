@@ -7,7 +7,7 @@ const SHARPER_BELOW = 0.75; // of the budget
 const FORGET = 3; // frames after a change that do not count: buffers and shaders are made then
 const PATIENCE = 40; // frames before the first try to be sharper; each try that fails doubles it
 const BUSY_SHARE = 0.75; // of the time that may go into 3D; the rest is for the 2D picture
-const LEAST_MS = 30; // between two frames
+const LEAST_MS = 14; // from a frame to the next
 
 /** Decides the scale of the drawing buffer (1: one pixel a CSS pixel) and the time of the next frame. */
 export class Pace {
