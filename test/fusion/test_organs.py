@@ -178,6 +178,16 @@ def test_the_users_cache_folder(monkeypatch, tmp_path):
     assert cache_folder() == tmp_path / "home" / ".cache" / "usreg"
 
 
+def test_files_for_rviz_are_written_once_and_again_where_damaged(cache):
+    volume = labelled()
+    paths = [path for _, path in organ_files(volume, cache)]
+    times = [path.stat().st_mtime_ns for path in paths]
+    paths[0].write_bytes(b"cut off")
+    assert [path for _, path in organ_files(volume, cache)] == paths
+    again = [path.stat().st_mtime_ns for path in paths]
+    assert again[0] != times[0] and again[1:] == times[1:] and paths[0].stat().st_size > 84
+
+
 def test_files_for_rviz_are_binary_stl_in_metres(cache):
     volume = labelled()
     meshes = {organ.look.value: organ for organ in organ_meshes(volume, cache)}

@@ -6,8 +6,10 @@ import math
 import pytest
 import torch
 
+from usreg.data.types import Volume
 from usreg.geometry import rotation, se3
-from usreg.web.letters import direction_letters, side_letters
+from usreg.geometry.grid import VoxelGrid
+from usreg.web.letters import direction_letters, in_patient, side_letters
 
 SHIFT = torch.tensor([40.0, -20.0, 7.0], dtype=torch.float64)
 
@@ -40,6 +42,16 @@ def test_a_coronal_and_a_sagittal_picture():
 def test_oblique_sides_have_two_letters_the_stronger_first(degrees, letters):
     a = math.radians(degrees)
     assert direction_letters([math.cos(a), math.sin(a), 0.0]) == letters
+
+
+@pytest.mark.parametrize(
+    ("modality", "labelled", "known"),
+    [("CT", False, True), ("MR", False, True), ("US", True, True), ("US", False, False)],
+)
+def test_a_volume_in_a_trackers_frame_has_no_left_and_right(modality, labelled, known):
+    labels = torch.zeros(2, 2, 2, dtype=torch.int16) if labelled else None
+    volume = Volume(torch.zeros(1, 2, 2, 2), VoxelGrid((2, 2, 2), (1.0, 1.0, 1.0)), modality, labels=labels)
+    assert in_patient(volume) is known
 
 
 def test_opposite_sides_have_opposite_letters(generator):

@@ -3,6 +3,7 @@
 
 import itertools
 import math
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -259,6 +260,19 @@ def test_a_volume_that_is_not_reached_is_said():
 def test_letters_are_those_of_the_pose():
     header, _ = painted(PLAIN, made_volume(), moment(world_T_ct=se3.identity(), world_T_image=se3.identity()))
     assert header["letters"] == {"right": "L", "left": "R", "bottom": "P", "top": "A"}
+
+
+def test_an_unlabelled_ultrasound_volume_gives_no_letters():
+    header, _ = painted(PLAIN, replace(made_volume(), labels=None), moment())
+    assert header["fused"] and header["letters"] is None
+
+
+def test_the_age_is_told_with_the_time_at_which_it_held():
+    """However long a moment waits to be painted, the page counts from when its age was taken."""
+    shown = moment(age_s=0.04, made_s=123.5)
+    header, _ = painted(PLAIN, None, shown)
+    assert (header["age_s"], header["made_server_s"]) == (0.04, 123.5)
+    assert abs(moment().made_s - time.monotonic()) < 1.0
 
 
 def test_a_target_on_the_plane_lies_at_its_pixel():

@@ -40,7 +40,12 @@ def test_the_scene_tells_where_the_volume_lies_and_what_will_come():
     header, buffers = unpack(message)
     volume = header["volume"]
     assert key == "scene" and header["type"] == "scene" and not buffers
-    assert volume["size"] == [24, 20, 16] and volume["window"] == [-160.0, 240.0] and volume["sha256"] == "ab"
+    assert (
+        volume["in_patient"]
+        and volume["size"] == [24, 20, 16]
+        and volume["window"] == [-160.0, 240.0]
+        and volume["sha256"] == "ab"
+    )
     assert np.allclose(np.reshape(volume["ct_T_index"], (4, 4)), GRID.ct_T_index)
     assert np.allclose(volume["corners_ct"], GRID.corners_ct)
     assert (volume["url"], volume["labels_url"]) == ("/volume.nii.gz", "/labels.nii.gz")

@@ -24,6 +24,8 @@ element face {triangles}
 property list uchar int vertex_indices
 end_header
 """
+STL_FACET = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
+STL_HEAD = 84
 MAX_BYTES = 256 * 1024 * 1024
 
 
@@ -85,11 +87,16 @@ def write_stl(path: str | Path, vertices_mm: Tensor, triangles: Tensor) -> None:
     corners = vertices_mm.numpy().astype(np.float64)[triangles.numpy()] * 1e-3
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30)
-    facets = np.zeros(len(corners), np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")]))
+    facets = np.zeros(len(corners), STL_FACET)
     facets["normal"], facets["corners"] = normals, corners
     with atomic_file(path) as stream:
-        stream.write(b"usreg, LPS, metres".ljust(80) + len(facets).to_bytes(4, "little"))
+        stream.write(b"usreg, LPS, metres".ljust(STL_HEAD - 4) + len(facets).to_bytes(4, "little"))
         stream.write(facets.tobytes())
+
+
+def stl_bytes(triangles: int) -> int:
+    """Size of the file that `write_stl` writes."""
+    return STL_HEAD + STL_FACET.itemsize * triangles
 
 
 def _face() -> np.dtype:

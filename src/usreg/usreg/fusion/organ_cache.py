@@ -10,9 +10,9 @@ import shutil
 from dataclasses import astuple
 from pathlib import Path
 
-from ..data.meshes import read_mesh, write_mesh, write_stl
+from ..data.meshes import read_mesh, stl_bytes, write_mesh, write_stl
 from ..data.types import Volume
-from ..errors import ShapeError, UsregError, WriteError
+from ..errors import MissingFileError, ShapeError, UsregError, WriteError
 from ..rendering.surface import Surface
 
 _log = logging.getLogger(__name__)
@@ -56,9 +56,10 @@ class OrganCache:
             surface = Surface(*read_mesh(path))
             os.utime(path.parent)  # used just now
             return surface
+        except MissingFileError:
+            return None
         except (UsregError, OSError) as error:
-            if path.exists():
-                _log.info("'%s' in the cache is made again: %s", path.name, error)
+            _log.info("'%s' in the cache is made again: %s", path.name, error)
             return None
 
     def put(self, key: str, value: int, surface: Surface) -> None:
@@ -66,7 +67,7 @@ class OrganCache:
         try:
             write_mesh(self._shelf(key) / f"{value}.ply", surface.vertices_mm, surface.triangles)
             self._prune(key)
-        except WriteError as error:
+        except OSError as error:  # WriteError too
             _log.info("surfaces are not kept: %s", error)
 
     def stl(self, key: str, value: int, surface: Surface) -> Path:
@@ -76,8 +77,9 @@ class OrganCache:
             WriteError: it cannot be written.
         """
         path = self._shelf(key) / f"{value}.stl"
-        write_stl(path, surface.vertices_mm, surface.triangles)
-        self._prune(key)
+        if not (path.is_file() and path.stat().st_size == stl_bytes(len(surface.triangles))):
+            write_stl(path, surface.vertices_mm, surface.triangles)
+            self._prune(key)
         return path
 
     def _shelf(self, key: str) -> Path:
@@ -91,7 +93,7 @@ class OrganCache:
 
     def _prune(self, current: str) -> None:
         """Remove the folders used longest ago until the rest fits; never the current one."""
-        shelves = sorted((s for s in self.folder.iterdir() if s.is_dir()), key=_used, reverse=True)
+        shelves = sorted((s for s in self.folder.glob("*") if s.is_dir()), key=_used, reverse=True)
         total = 0
         for shelf in shelves:
             total += _size(shelf)

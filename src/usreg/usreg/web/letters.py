@@ -7,9 +7,21 @@ import math
 
 from torch import Tensor
 
+from ..data.types import Volume
+
 # towards +x, +y, +z of LPS, and away
 TOWARDS, AWAY = "LPS", "RAI"
 OBLIQUE = math.sin(math.radians(22.5))  # share of a second direction that is worth a second letter
+
+
+def in_patient(volume: Volume) -> bool:
+    """Whether a volume's frame is known to be the patient's.
+
+    A 3D ultrasound that was put together of tracked frames lies in the tracker's frame, which has nothing to do with
+    left and right of a patient; only labels (they come from a body) tell otherwise. No letters are better than wrong
+    ones.
+    """
+    return volume.modality != "US" or volume.labels is not None
 
 
 def side_letters(ct_T_image: Tensor) -> dict[str, str]:

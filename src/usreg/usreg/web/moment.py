@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import torch
@@ -40,12 +41,13 @@ class Moment:
         sigma_mm, sigma_rad: standard deviations of the smoothed pose about the volume's centre, world axes.
         status, reason: of the newest estimate.
         score, overlap, probability: of the newest estimate. system: who made it.
-        age_s: of the picture when the moment was made. period_s: of the frames.
+        age_s: of the picture at `made_s`. period_s: of the frames.
         pose_age_s: stamp of the picture less that of the newest accepted estimate. compute_s: of that estimate.
         tre_mm: of the shown pose against the truth.
         breathing: of the filter's model. links: along the arm, from its base to the probe.
         target_ct: (3,), mm. paused: the source stands still on purpose.
         index: of the frame in a recording; -1: live.
+        made_s: when the moment was made, by the serving process's monotonic clock: the age counts on from there.
     """
 
     frame: Frame
@@ -70,6 +72,7 @@ class Moment:
     target_ct: Tensor | None = None
     paused: bool = False
     index: int = -1
+    made_s: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         if self.status not in get_args(MomentStatus):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import math
-import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,14 +17,15 @@ import torch
 from torch import Tensor
 
 from ..compiled import njit
-from ..data.types import Volume
-from ..fusion import Fuser, OverlayConfig, SweepTrail
+from ..data.types import Frame, Volume
+from ..fusion import OverlayConfig, SweepTrail
 from ..fusion.drawing import dot_radius, marker_pixel, outline_pixels, ruler_ticks, sector_of, skin_mm, to_pixels
 from ..fusion.organs import Look, organ_looks
 from ..fusion.overlay import label_outlines, samples_for, sliced
 from ..geometry import se3
-from ..geometry.sector import SectorGeometry
-from .letters import side_letters
+from ..geometry.plane import PlaneGrid
+from ..geometry.sector import SectorGeometry, full_rectangle
+from .letters import in_patient, side_letters
 from .moment import Moment
 from .scene import organ_messages, scene_message
 from .wire import pack
@@ -57,7 +57,7 @@ class Painter:
         """
         if volume is not self.volume:
             if volume is not None:
-                Fuser(self.config).prepare(volume)
+                self._prepare(volume)
             self._looks = [] if volume is None else organ_looks(volume)
         message = scene_message(volume, self._looks, self.config, landmarks or {}, target_ct)
         self.volume = volume
@@ -69,30 +69,36 @@ class Painter:
 
     def frame(self, moment: Moment, seq: int) -> bytes:
         """The message of one moment."""
-        made_s, frame = time.monotonic(), moment.frame
+        frame = moment.frame
         sector = sector_of(frame.geometry)
         header = {
             "type": "frame",
             "seq": seq,
-            "made_server_s": made_s,
             "width": sector.plane.width,
             "height": sector.plane.height,
             **_told(moment),
             **_drawn(sector),
         }
         buffers: Buffers = {"image": frame.image.numpy(), "outline": _outline(sector)}
-        fused, more = self._fused(moment, sector)
+        fused, more = self._fused(moment, sector, self.volume)
         buffers["trail"] = self._trail_of(moment)
         return pack({**header, **fused}, {**buffers, **more})
+
+    def _prepare(self, volume: Volume) -> None:
+        """Window and compilation, so that the first frame is not slow."""
+        geometry = full_rectangle(PlaneGrid(32, 32, ((1.0, 0.0), (0.0, 1.0))))
+        frame = Frame(torch.zeros(32, 32, dtype=torch.uint8), geometry, 0.0)
+        centre = se3.translation(volume.grid.centre_ct)
+        self._fused(Moment(frame, centre, se3.identity()), sector_of(geometry), volume)
 
     def reset(self) -> None:
         """Forget the sweep's trail (another recording, a jump in time)."""
         self._trail.reset()
         self._stamp_s = -math.inf
 
-    def _fused(self, moment: Moment, sector: SectorGeometry) -> tuple[dict[str, Any], Buffers]:
+    def _fused(self, moment: Moment, sector: SectorGeometry, volume: Volume | None) -> tuple[dict[str, Any], Buffers]:
         """What needs the volume at its place: slice, contours, letters, target."""
-        volume, world_T_image, world_T_ct = self.volume, moment.world_T_image, moment.world_T_ct
+        world_T_image, world_T_ct = moment.world_T_image, moment.world_T_ct
         if volume is None or world_T_image is None or world_T_ct is None:
             return {"fused": False, "note": "", "letters": None, "target": None, "contours": []}, {
                 "contour": np.zeros((0, 2), np.float32)
@@ -103,7 +109,7 @@ class Painter:
         header = {
             "fused": True,
             "note": "" if reached else NO_REACH,
-            "letters": side_letters(ct_T_image),
+            "letters": side_letters(ct_T_image) if in_patient(volume) else None,
             "target": None
             if moment.target_ct is None
             else target_at(moment.target_ct, world_T_ct, world_T_image, sector),
@@ -183,6 +189,7 @@ def _told(moment: Moment) -> dict[str, Any]:
         "stamp_s": moment.frame.stamp_s,
         "index": moment.frame.index if moment.index < 0 else moment.index,
         "age_s": moment.age_s,
+        "made_server_s": moment.made_s,
         "period_s": _number(moment.period_s),
         "paused": moment.paused,
         "status": moment.status,

@@ -13,6 +13,7 @@ from ..data.types import Volume
 from ..fusion import OverlayConfig
 from ..fusion.organs import Look, organ_meshes
 from ..fusion.overlay import display_window
+from .letters import in_patient
 from .wire import pack
 
 VOLUME_URL, LABELS_URL = "/volume.nii.gz", "/labels.nii.gz"
@@ -64,6 +65,7 @@ def _volume(volume: Volume, config: OverlayConfig) -> dict[str, Any]:
         "ct_T_index": grid.ct_T_index.flatten().tolist(),
         "corners_ct": grid.corners_ct.tolist(),
         "window": display_window(volume, config),
+        "in_patient": in_patient(volume),
         "url": VOLUME_URL,
         "labels_url": None if volume.labels is None else LABELS_URL,
     }
