@@ -34,7 +34,7 @@ REACH = {
     ],
     "soak": [
         ("growth_mb", "MB in the second half", 5, True),
-        ("latest_ms", "ms, oldest frame that any client got", 300, True),
+        ("late_frames", "frames that reached a client 300 ms after they were made, or out of order", 0, True),
     ],
 }  # fmt: skip
 

@@ -21,6 +21,7 @@ import numpy as np
 from usreg.web.wire import unpack
 
 MAX_BYTES = 64 * 1024 * 1024
+LATE_S = 0.3  # from the server's hands to here: by then a newer one was there
 
 
 def main() -> None:
@@ -90,6 +91,7 @@ class Noted:
         return {
             "frames": len(self.ages_s), "frames_hz": len(self.ages_s) / seconds, "size": self._size,
             "megabytes_a_second": self.bytes / seconds / 1e6, "kinds": self.kinds, "out_of_order": self.backwards,
+            "late": sum(made > LATE_S for made in self.made_s),
             "made_to_here_ms": _quantiles(self.made_s), "stamp_to_here_ms": _quantiles(self.ages_s),
             "closed": self.closed, "own_processor": cpu / seconds,
         }  # fmt: skip
