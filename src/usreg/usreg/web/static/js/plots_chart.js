@@ -10,7 +10,6 @@ const TITLE_PX = 22; // a line of the title
 const LETTER_PX = 7.8; // of the title, with a number of three digits behind each label
 const LEAST_PX = 40;
 const LABELLED_PX = 72; // of a plot with numbers below
-const LONG = 400; // rows; a curve of fewer is drawn with round joins
 
 function made(tag, style, text = "") {
   const element = document.createElement(tag);
@@ -144,7 +143,7 @@ export class Chart {
       scales: { x: { time: false, range: () => this._range }, y, ...(right ? { right: { range: limits(0) } } : {}) },
       axes: [
         { ...axis, size: this._labelled ? 20 : 4, space: 60, ...(this._labelled ? {} : { values: () => [] }) },
-        { ...axis, size: 40, space: 22, scale: "y", ...(log ? { values: powers } : {}) },
+        { ...axis, size: 46, space: 22, scale: "y", ...(log ? { filter: powers } : {}) },
         ...(right ? [{ ...axis, size: 34, space: 22, scale: "right", side: 1, grid: { show: false } }] : []),
       ],
       series: [{}, ...curves.map(series)],
@@ -169,7 +168,7 @@ function series({ colour, scale = "y", points, dash }) {
 
 /** Dots only where a curve is short: of one row nothing else would be seen. */
 function alone(u, _series, first, last) {
-  return last - first < LONG && last - first <= 2;
+  return last - first <= 2;
 }
 
 /** Crosses instead of discs: a refused frame is told by its shape, not by colour alone. */
@@ -205,5 +204,5 @@ function decades(_, low, high) {
 }
 
 function powers(_, splits) {
-  return splits.map((value) => (Math.abs(Math.log10(value) % 1) < 1e-6 ? `${value}` : ""));
+  return splits.map((value) => (Math.abs(Math.log10(value) - Math.round(Math.log10(value))) < 1e-6 ? value : null));
 }
