@@ -243,7 +243,7 @@ def test_without_poses_of_the_probe_frames_are_not_tracked(tmp_path: Path, folde
         for topic, ns, message in islice(played.messages(["/us/image", "/us/geometry"]), 10):
             bag.write(topic, ns, message)
     content = open_recording(tmp_path / "pictures.mcap")
-    assert len(content.frames) == 5 and "calibration" in content.frames[0].untracked
+    assert len(content.frames) == 5 and "--session" in content.frames[0].untracked
     assert moments(content)[0].world_T_image is None
     named = open_recording(tmp_path / "pictures.mcap", OpenConfig(session="phantom"))
     assert named.volume is not None and moments(named)[0].status in ("NOT_TRACKED", "WAITING")

@@ -55,8 +55,9 @@ class Background:
         environment["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  closed by the thread
         self._process = subprocess.Popen(
-            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, env=environment
-        )
+            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, env=environment,
+            start_new_session=True,  # Ctrl-C is for the playback, which ends this process itself
+        )  # fmt: skip
         self._thread.start()
 
     def stop(self) -> None:

@@ -12,14 +12,17 @@ from numpy.typing import NDArray
 
 from ...data.session_events import FrameEvent, SkippedEvent, TransformEvent, TruthEvent, session_frames
 from ...data.session_events import ReplayConfig as OrderConfig
-from ...data.sessions import Session
-from ...errors import FileFormatError, UsregError
+from ...data.sessions import FILE_NAME, Session
+from ...errors import CalibrationError, FileFormatError, UsregError
 from ...tracking import Tracker
 from ..build import ReplayConfig, build_feed, session_geometry, session_tracker, static_transforms
 from ..feed import Feed
 from .known import FrameNote, Matrix, Truth
 
-Progress = Callable[[int, int], None]
+BARE = (
+    "the bag says neither where the image was (us/pose) nor how it lies in the probe (us_probe -> us_image on "
+    "/tf_static): name its session (--session)"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +97,8 @@ class _Probe:
                 self._feed.take(static)
             self._tracker = session_tracker(session, self._feed)
         except UsregError as error:
-            self.problem = str(error)
+            bare = not (session.folder / FILE_NAME).is_file()
+            self.problem = BARE if bare and isinstance(error, CalibrationError) else str(error)
 
     def take(self, event: object) -> None:
         """A measurement."""

@@ -153,7 +153,7 @@ class Viewer:
     def _pair(self, command: Landmark) -> None:
         if len(self.pairs) >= MAX_PAIRS:
             raise ConfigError(f"{MAX_PAIRS} landmarks are placed: clear them first")
-        index = self.playback.index
+        index = self.shown if self.shown >= 0 else self.playback.index  # what was clicked at is what is seen
         world, ct = (torch.tensor(p, dtype=torch.float64) for p in (command.world, command.ct))
         error_mm = pair_error_mm(self.content, index, world, ct)
         if math.isnan(error_mm):
@@ -214,8 +214,10 @@ class Viewer:
         begun = time.perf_counter()
         try:
             frame = self._frames[index]
-            age_s, paused = self.playback.age_s(index), state != "running"
-            moment = moment_at(self.content, frame, age_s, self.playback.period_s / speed, paused, self.target_ct)
+            with self._changed:
+                age_s = self.playback.age_s(index)
+            period_s, paused = self.playback.period_s / speed, state != "running"
+            moment = moment_at(self.content, frame, age_s, period_s, paused, self.target_ct)
             message = self.painter.frame(moment, self._seq + 1)
         except Exception:  # the page goes on, and says that its picture is old
             log.exception("frame %d cannot be shown", index)
@@ -230,7 +232,8 @@ class Viewer:
         while not self._ending:
             if self.hub.watched:
                 if time.monotonic() > self._hello_due_s:
-                    self._keep("hello", (self.content.done, self.content.registering), self._hello)
+                    state = self.content.done, self.content.registering, self.playback.speed
+                    self._keep("hello", state, self._hello)
                 status = self._status()
                 self._keep("status", status, partial(status_message, status))
             with self._changed:
@@ -267,7 +270,7 @@ class Viewer:
         c, self._helloed_s = self.content, time.monotonic()
         replay = {
             "count": len(c.frames), "begin_s": c.frames[0].stamp_s, "end_s": c.frames[-1].stamp_s,
-            "speed": self.config.speed, "events": events_of(c.frames, c.results, c.skipped), "has_truth": c.has_truth,
+            "speed": self.playback.speed, "events": events_of(c.frames, c.results, c.skipped), "has_truth": c.has_truth,
             "landmarks": bool(c.landmarks),
             "registering": {"done": c.done, "total": len(c.frames)} if c.registering else None,
         }  # fmt: skip
