@@ -28,8 +28,9 @@ from usreg.geometry.sector import SectorGeometry
 from usreg.reconstruction import ReconstructionConfig, reconstruct
 from usreg.replay.build import session_volume
 from usreg.smoothing import Breathing
+from usreg.web.fields import target_at
 from usreg.web.moment import Link, Moment
-from usreg.web.painter import NO_REACH, Painter, target_at
+from usreg.web.painter import NO_REACH, Painter
 from usreg.web.wire import unpack
 
 PLAIN = OverlayConfig(contours=False, sector=False, ruler=False, text=False)
