@@ -15,7 +15,9 @@ export class Slices {
   /** @throws Error "no WebGL: ..." where the browser offers none. */
   constructor(element) {
     if (!document.createElement("canvas").getContext("webgl2")) {
-      throw new Error("no WebGL: this browser offers no WebGL 2 here, so there are no slices; pictures and plots stay live");
+      throw new Error(
+        "no WebGL: this browser offers no WebGL 2 here, so there are no slices; pictures and plots stay live",
+      );
     }
     this._pane = element;
     this._picked = () => {};
@@ -80,8 +82,17 @@ export class Slices {
     this._canvas = styled("canvas", { width: "100%", height: "100%", outline: "none" });
     holder.append(this._canvas);
     const foot = styled("div", {
-      position: "absolute", left: "8px", right: "8px", bottom: "0", height: "40px", display: "flex", alignItems: "center",
-      justifyContent: "space-between", gap: "10px", color: INK.light, font: `14px ${FACE}`,
+      position: "absolute",
+      left: "8px",
+      right: "8px",
+      bottom: "0",
+      height: "40px",
+      display: "flex",
+      alignItems: "center",
+      justifyContent: "space-between",
+      gap: "10px",
+      color: INK.light,
+      font: `14px ${FACE}`,
     });
     this._where = styled("span", { fontVariantNumeric: "tabular-nums" });
     this._labels = pushButton("Labels", () => this._setLabels(this._labels.getAttribute("aria-pressed") !== "true"));
@@ -91,8 +102,17 @@ export class Slices {
     buttons.append(this._labels, this._button);
     foot.append(this._where, buttons);
     this._words = styled("div", {
-      position: "absolute", inset: "0", display: "none", alignItems: "center", justifyContent: "center", padding: "16px",
-      textAlign: "center", color: INK.light, font: `16px ${FACE}`, background: "#000c", pointerEvents: "none",
+      position: "absolute",
+      inset: "0",
+      display: "none",
+      alignItems: "center",
+      justifyContent: "center",
+      padding: "16px",
+      textAlign: "center",
+      color: INK.light,
+      font: `16px ${FACE}`,
+      background: "#000c",
+      pointerEvents: "none",
     });
     this._box.append(holder, foot, this._words);
     this._pane.replaceChildren(this._box);
@@ -100,7 +120,9 @@ export class Slices {
   }
 
   async _load({ Niivue, NVImage, SHOW_RENDER, SLICE_TYPE, DRAG_MODE }, scene, image, labels) {
-    const { window: [cal_min, cal_max] } = scene.volume;
+    const {
+      window: [cal_min, cal_max],
+    } = scene.volume;
     this.niivue = new Niivue({
       isRadiologicalConvention: true, // the patient's right on the left
       isSliceMM: true, // along the patient's axes, also where the voxels are not
@@ -121,7 +143,9 @@ export class Slices {
     });
     this._skipWhileHidden();
     await this.niivue.attachToCanvas(this._canvas, false);
-    this.niivue.addVolume(await NVImage.loadFromUrl({ url: image, name: "volume.nii.gz", colormap: "gray", cal_min, cal_max }));
+    this.niivue.addVolume(
+      await NVImage.loadFromUrl({ url: image, name: "volume.nii.gz", colormap: "gray", cal_min, cal_max }),
+    );
     if (labels && scene.organs?.length) {
       const overlay = await NVImage.loadFromUrl({ url: labels, name: "labels.nii.gz", opacity: LABELS_OPACITY });
       overlay.setColormapLabel(labelTable(scene.organs));
@@ -145,7 +169,10 @@ export class Slices {
   /** A click chooses; a drag only looks around. Both hold the crossing where it is. */
   _listen() {
     let from = null;
-    this._canvas.addEventListener("pointerdown", (event) => (from = event.button ? null : [event.clientX, event.clientY]));
+    this._canvas.addEventListener(
+      "pointerdown",
+      (event) => (from = event.button ? null : [event.clientX, event.clientY]),
+    );
     this._canvas.addEventListener("pointerup", (event) => {
       if (!from) return;
       const moved = Math.hypot(event.clientX - from[0], event.clientY - from[1]);

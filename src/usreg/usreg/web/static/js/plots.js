@@ -6,6 +6,7 @@ import { Rolling, Whole, largest } from "./plots_data.js";
 
 const UPDATE_MS = 250;
 const KEEP_S = 60;
+const LEAST_S = 10; // of the axis of a session that has just begun
 const COLUMN_PX = 250; // a plot is at least that wide
 const ROW_PX = 80; // and that high, title included
 const STAGE_INKS = [INK.sky, INK.orange, INK.green, INK.purple, INK.yellow, INK.vermilion, INK.blue, INK.light];
@@ -50,7 +51,9 @@ const CHARTS = {
   },
 };
 const AGES = CHARTS.age.curves.map(({ name }) => name);
-const COLUMNS = Object.entries(CHARTS).flatMap(([key, { curves }]) => (key === "age" ? [] : curves.map(({ name }) => name)));
+const COLUMNS = Object.entries(CHARTS).flatMap(([key, { curves }]) =>
+  key === "age" ? [] : curves.map(({ name }) => name),
+);
 const REAL_TIME = new Set(["latency", "age"]); // of a replay too: how the machine does now, not what was recorded
 const SERIES = { score: "score", tre: "tre_mm", sigma: "sigma_mm", phase: "phase" }; // of hello: their columns
 const TURN = 2 * Math.PI;
@@ -62,7 +65,9 @@ export class Plots {
     this._grid = document.createElement("div");
     Object.assign(this._grid.style, { display: "grid", width: "100%", height: "100%", overflow: "hidden auto" });
     element.append(styleSheet(), this._grid);
-    this._charts = Object.fromEntries(Object.entries(CHARTS).map(([key, content]) => [key, new Chart(this._grid, content)]));
+    this._charts = Object.fromEntries(
+      Object.entries(CHARTS).map(([key, content]) => [key, new Chart(this._grid, content)]),
+    );
     this._stages = new Rolling([], KEEP_S, 6);
     this._opened = performance.now();
     this._watch = new ResizeObserver(() => this.resize());
@@ -87,7 +92,8 @@ export class Plots {
       this._rows.put(header.index, row);
       this.setCursor(header.stamp_s);
     } else {
-      if (this._begin_s === null || header.stamp_s - this._begin_s < (this._rows.last ?? 0)) this._restart(header.stamp_s);
+      if (this._begin_s === null || header.stamp_s - this._begin_s < (this._rows.last ?? 0))
+        this._restart(header.stamp_s);
       this._rows.push(header.stamp_s - this._begin_s, row);
     }
     const ms = (seconds) => (Number.isFinite(seconds) ? 1000 * seconds : null);
@@ -102,7 +108,8 @@ export class Plots {
     if (now === null || !rows.length) return;
     const before = this._stages.columns.size;
     rows.forEach(({ name }) => this._stages.add(name));
-    if (this._stages.columns.size !== before) this._charts.latency.setCurves([...this._stages.columns.keys()].map(stageCurve));
+    if (this._stages.columns.size !== before)
+      this._charts.latency.setCurves([...this._stages.columns.keys()].map(stageCurve));
     this._stages.push(now, Object.fromEntries(rows.map(({ name, latency_ms }) => [name, latency_ms])));
     this._ask();
   }
@@ -129,7 +136,8 @@ export class Plots {
       if (values) this._rows.fill(column, name === "phase" ? values.map((phase) => phase / TURN) : values);
     }
     for (const { index, kind } of events ?? []) {
-      if (kind === "rejected" || kind === "lost") this._rows.put(index, { refused: this._rows.columns.get("score")[index] ?? 0 });
+      if (kind === "rejected" || kind === "lost")
+        this._rows.put(index, { refused: this._rows.columns.get("score")[index] ?? 0 });
     }
     this._ask();
   }
@@ -158,7 +166,10 @@ export class Plots {
     const across = [6, 3, 2, 1].find((count) => width / count >= COLUMN_PX) ?? 1;
     const rows = Math.ceil(charts.length / across);
     const row = Math.max(ROW_PX, Math.floor(height / rows));
-    Object.assign(this._grid.style, { gridTemplateColumns: `repeat(${across}, minmax(0, 1fr))`, gridAutoRows: `${row}px` });
+    Object.assign(this._grid.style, {
+      gridTemplateColumns: `repeat(${across}, minmax(0, 1fr))`,
+      gridAutoRows: `${row}px`,
+    });
     for (const chart of charts) chart.resize(width / across, row);
     this._show();
   }
@@ -188,8 +199,8 @@ export class Plots {
   _show() {
     if (!this._pane.clientWidth || document.hidden) return;
     const { x, columns } = this._rows;
-    const last60 = (last) => [Math.max(last ?? 0, KEEP_S) - KEEP_S, Math.max(last ?? 0, KEEP_S)];
-    const recent = last60(this._now());
+    const now = this._now() ?? 0;
+    const recent = [Math.max(0, now - KEEP_S), Math.max(now, LEAST_S)];
     const range = this._replay ? [0, this._replay.length_s] : recent;
     for (const [key, chart] of Object.entries(this._charts)) {
       const why = reason(key, this._replay);
@@ -202,7 +213,8 @@ export class Plots {
 
 /** Why a plot has nothing to show. */
 function reason(key, replay) {
-  if (key === "tre") return replay?.hasTruth ? "Known as soon as a pose is." : "No truth in this session, so no error is known.";
+  if (key === "tre")
+    return replay?.hasTruth ? "Known as soon as a pose is." : "No truth in this session, so no error is known.";
   if (key === "latency") return "No stage has told its latency yet.";
   if (key === "age") return "No picture yet.";
   if (key === "breathing") return "No breathing in the filter's model, or not found yet.";
@@ -210,7 +222,11 @@ function reason(key, replay) {
 }
 
 function stageCurve(name, k) {
-  const label = name.replace(/^us_/, "").replace("pose_smoothing", "smoothing").replace("_tracking", "").replace("web_view", "view");
+  const label = name
+    .replace(/^us_/, "")
+    .replace("pose_smoothing", "smoothing")
+    .replace("_tracking", "")
+    .replace("web_view", "view");
   return { name, label, colour: STAGE_INKS[k % STAGE_INKS.length], digits: 0 };
 }
 

@@ -29,15 +29,31 @@ export class Chart {
     this.content = content;
     this.element = made("div", { position: "relative", minWidth: "0", overflow: "hidden" });
     this._title = made("div", {
-      height: `${TITLE_PX}px`, padding: "2px 8px 0", fontSize: "14px", lineHeight: "20px", overflow: "hidden", color: INK.light,
+      height: `${TITLE_PX}px`,
+      padding: "2px 8px 0",
+      fontSize: "14px",
+      lineHeight: "20px",
+      overflow: "hidden",
+      color: INK.light,
     });
     this._plot = made("div", { position: "relative" });
     this._empty = made("div", {
-      position: "absolute", inset: `${TITLE_PX}px 8px 0`, display: "flex", alignItems: "center", justifyContent: "center",
-      textAlign: "center", color: INK.dim, fontSize: "14px",
+      position: "absolute",
+      inset: `${TITLE_PX}px 8px 0`,
+      display: "flex",
+      alignItems: "center",
+      justifyContent: "center",
+      textAlign: "center",
+      color: INK.dim,
+      fontSize: "14px",
     });
     this._now = made("div", {
-      position: "absolute", top: "0", bottom: "0", width: "0", borderLeft: `1.5px solid ${INK.white}`, display: "none",
+      position: "absolute",
+      top: "0",
+      bottom: "0",
+      width: "0",
+      borderLeft: `1.5px solid ${INK.white}`,
+      display: "none",
       pointerEvents: "none",
     });
     this.element.append(this._title, this._plot, this._empty);
@@ -143,8 +159,16 @@ export class Chart {
       scales: { x: { time: false, range: () => this._range }, y, ...(right ? { right: { range: limits(0) } } : {}) },
       axes: [
         { ...axis, size: this._labelled ? 20 : 4, space: 60, ...(this._labelled ? {} : { values: () => [] }) },
-        { ...axis, size: 46, space: 22, scale: "y", ...(log ? { filter: powers } : {}) },
-        ...(right ? [{ ...axis, size: 34, space: 22, scale: "right", side: 1, grid: { show: false } }] : []),
+        {
+          ...axis,
+          size: 46,
+          space: 22,
+          scale: "y",
+          ...(log ? { filter: powers, grid: { ...axis.grid, filter: powers } } : {}),
+        },
+        ...(right
+          ? [{ ...axis, size: 34, space: 22, scale: "right", side: 1, grid: { show: false }, values: ofRight }]
+          : []),
       ],
       series: [{}, ...curves.map(series)],
       padding: [8, right ? 0 : 10, 0, 0],
@@ -163,7 +187,12 @@ export class Chart {
 function series({ colour, scale = "y", points, dash }) {
   const width = 1.6;
   if (!points) return { stroke: colour, width, dash, scale, spanGaps: false, points: { show: alone } };
-  return { stroke: colour, scale, paths: () => null, points: { show: true, size: 7, width: 2, stroke: colour, paths: crosses } };
+  return {
+    stroke: colour,
+    scale,
+    paths: () => null,
+    points: { show: true, size: 7, width: 2, stroke: colour, paths: crosses },
+  };
 }
 
 /** Dots only where a curve is short: of one row nothing else would be seen. */
@@ -195,6 +224,12 @@ function limits(least, most) {
     const room = 0.08 * (to - from) || 0.5;
     return [from === least ? from : from - room, to === most ? to : to + room];
   };
+}
+
+/** Numbers of the right axis, where one of its curves has any. */
+function ofRight(u, splits) {
+  const any = u.series.some(({ scale }, k) => scale === "right" && newest(u.data[k]) !== null);
+  return any ? splits.map((value) => `${Number(value.toFixed(3))}`) : [];
 }
 
 /** Whole powers of ten around the values, so that at least two are written. */

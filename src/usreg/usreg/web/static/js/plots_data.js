@@ -58,7 +58,11 @@ export class Rolling {
   /** Old rows go in bundles, not one by one. */
   _forget(before) {
     if (this.x[0] >= before - 0.25 * this.keep_s && this.x.length < 20000) return;
-    const from = Math.max(this.x.findIndex((x) => x >= before), this.x.length - 15000, 0);
+    const from = Math.max(
+      this.x.findIndex((x) => x >= before),
+      this.x.length - 15000,
+      0,
+    );
     this.x.splice(0, from);
     for (const column of this.columns.values()) column.splice(0, from);
   }

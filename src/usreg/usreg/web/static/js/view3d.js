@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The 3D view: organs, volume, frame, arm and target in the room (world, mm). Draws only when something has changed, one
-// frame at a time, and as sharp as the machine allows.
+// The 3D view: organs, volume, frame, arm and target in the room (world, mm). Draws only when something has changed,
+// one frame at a time, and as sharp as the machine allows.
 import * as THREE from "../vendor/three/three.module.js";
 import { INK } from "./palette.js";
 import { Viewpoint } from "./view3d_camera.js";
@@ -14,7 +14,8 @@ const GROUND = 0x0b0f13;
 const STILL_MS = 400; // after which a picture that nothing moves is drawn once more, sharp
 const GREY = "grayscale(1) brightness(0.6)";
 const WAITING = "Waiting for the first frame.";
-const LOST = "The graphics driver dropped the 3D picture. It comes back when the driver does; else load the page again.";
+const LOST =
+  "The graphics driver dropped the 3D picture. It comes back when the driver does; else load the page again.";
 
 /** The 3D pane. The element has a size and may hold nothing else. */
 export class View3D {
@@ -23,7 +24,13 @@ export class View3D {
     this._element = element;
     if (getComputedStyle(element).position === "static") element.style.position = "relative";
     this._canvas = document.createElement("canvas");
-    Object.assign(this._canvas.style, { position: "absolute", inset: "0", width: "100%", height: "100%", outline: "none" });
+    Object.assign(this._canvas.style, {
+      position: "absolute",
+      inset: "0",
+      width: "100%",
+      height: "100%",
+      outline: "none",
+    });
     this._canvas.tabIndex = 0;
     this._renderer = rendererOn(this._canvas, element);
     element.append(this._canvas);
@@ -237,7 +244,8 @@ export class View3D {
     const { header, buffers } = this._next;
     this._next = null;
     this._header = header;
-    this._volume.setPoses(header.world_T_ct, header.world_T_ct && header.world_T_ct_raw); // lost: the raw one is old, too
+    const { world_T_ct, world_T_ct_raw } = header;
+    this._volume.setPoses(world_T_ct, world_T_ct && world_T_ct_raw); // where it is lost, the raw one is old as well
     this._frame.set(header, buffers);
     this._arm.set(header.links ?? []);
     this._trail.set(buffers.trail ?? new Float32Array(0));
@@ -247,7 +255,11 @@ export class View3D {
   }
 
   _labels() {
-    const labels = this._volume.letters.map(({ text, ct }) => ({ text, world: this._volume.toWorld(ct), colour: INK.white }));
+    const labels = this._volume.letters.map(({ text, ct }) => ({
+      text,
+      world: this._volume.toWorld(ct),
+      colour: INK.white,
+    }));
     if (this._target.label) labels.push({ ...this._target.label, colour: INK.yellow, beside: true });
     return labels.filter(({ world }) => world);
   }
@@ -271,7 +283,8 @@ function rendererOn(canvas, element) {
   const wanted = { alpha: false, antialias: false, stencil: false, powerPreference: "high-performance" };
   const context = canvas.getContext("webgl2", wanted);
   if (!context) {
-    const message = "no WebGL: this browser offers no WebGL 2 here, so there is no 3D view; pictures and plots stay live";
+    const message =
+      "no WebGL: this browser offers no WebGL 2 here, so there is no 3D view; pictures and plots stay live";
     element.textContent = message[0].toUpperCase() + message.slice(1) + ".";
     throw new Error(message);
   }

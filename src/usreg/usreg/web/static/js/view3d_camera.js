@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where the 3D view is seen from: a first look that shows probe, plane and organs; orbiting; focus; following the probe.
+// Where the 3D view is seen from: a first look that shows probe, plane and organs; orbiting; focus; follow the probe.
 import { OrbitControls } from "../vendor/three/OrbitControls.js";
 import * as THREE from "../vendor/three/three.module.js";
 import { apply, pixelToImage } from "./geometry.js";
@@ -48,7 +48,7 @@ export class Viewpoint {
     this._placed = "";
   }
 
-  /** Follow the sector's centre; look at the frame when it first comes, and at the volume too once its pose is known. */
+  /** Follow the sector's centre; look at the frame when it first comes, and at the volume once its pose is known. */
   see(header, volume) {
     const centre = sectorCentre(header);
     const seen = volume.sphere() ? "with volume" : centre ? "frame alone" : "";

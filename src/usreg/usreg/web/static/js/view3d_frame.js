@@ -52,7 +52,12 @@ export class FrameParts {
     this._made = key;
     disposeTree(this.group);
     this.group.clear();
-    const rectangle = [[-0.5, -0.5], [width - 0.5, -0.5], [width - 0.5, height - 0.5], [-0.5, height - 0.5]];
+    const rectangle = [
+      [-0.5, -0.5],
+      [width - 0.5, -0.5],
+      [width - 0.5, height - 0.5],
+      [-0.5, height - 0.5],
+    ];
     const points = sector?.length >= 6 ? pairs(sector) : rectangle;
     const inMm = (pixel) => pixelToImage(pixel_to_mm, pixel);
     const geometry = sectorGeometry(points, inMm, width, height);
@@ -92,7 +97,13 @@ function probeBody(skin, inMm, points) {
   const xs = near.map(([x]) => x);
   const wide = near.length > 1 ? Math.max(...xs) - Math.min(...xs) : 40;
   const half = Math.min(Math.max(wide, 16), 90) / 2;
-  const profile = [[-half, 2], [half, 2], [half, -14], [0.45 * half, -34], [0.45 * half, -PROBE_MM.high]];
+  const profile = [
+    [-half, 2],
+    [half, 2],
+    [half, -14],
+    [0.45 * half, -34],
+    [0.45 * half, -PROBE_MM.high],
+  ];
   profile.push([-0.45 * half, -PROBE_MM.high], [-0.45 * half, -34], [-half, -14]);
   const shape = new THREE.Shape(profile.map(([x, y]) => new THREE.Vector2(x, y)));
   const geometry = new THREE.ExtrudeGeometry(shape, { depth: PROBE_MM.thick, bevelEnabled: false });

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Shaders that a processor without a graphics card draws fast: light is reckoned at the vertices, pixels are only filled.
+// Shaders that a processor without a graphics card draws fast: light is computed at the vertices, pixels only filled.
 import * as THREE from "../vendor/three/three.module.js";
 
 const BODY_VERTEX = /* glsl */ `
@@ -55,7 +55,7 @@ export function bodyMaterial(colour, opacity = 1) {
   });
 }
 
-/** A grey-value picture on a surface seen from both sides. Below opacity 1 it lies over everything: seen through organs. */
+/** A grey-value picture on a surface seen from both sides. Below opacity 1 it is seen through everything. */
 export function pictureMaterial(picture, opacity = 1) {
   const over = opacity < 1;
   return new THREE.ShaderMaterial({

@@ -48,13 +48,20 @@ export const BOX_EDGES = [0, 1, 2, 3, 4, 5, 6, 7].flatMap((corner) =>
 /** Letters of the patient's sides (LPS: x to the left, y to the back, z to the head) just outside the box. */
 export function sideLetters(box) {
   const gap = 0.06 * box.radius;
-  const letters = [["R", "L"], ["A", "P"], ["I", "S"]];
+  const letters = [
+    ["R", "L"],
+    ["A", "P"],
+    ["I", "S"],
+  ];
   return letters.flatMap(([first, second], k) => {
     const before = [...box.centre];
     const after = [...box.centre];
     before[k] = box.low[k] - gap;
     after[k] = box.high[k] + gap;
-    return [{ text: first, ct: before }, { text: second, ct: after }];
+    return [
+      { text: first, ct: before },
+      { text: second, ct: after },
+    ];
   });
 }
 
@@ -67,6 +74,9 @@ export function footOnPlane(world_T_image, worldPoint, distanceMm) {
 /** Corners of a volume's box in ct, at the outer faces of its voxels; bit 0, 1, 2 of a corner's number: i, j, k. */
 export function boxCorners(ct_T_index, size) {
   return [0, 1, 2, 3, 4, 5, 6, 7].map((corner) =>
-    apply(ct_T_index, size.map((count, k) => (corner & (1 << k) ? count - 0.5 : -0.5))),
+    apply(
+      ct_T_index,
+      size.map((count, k) => (corner & (1 << k) ? count - 0.5 : -0.5)),
+    ),
   );
 }

@@ -33,7 +33,8 @@ export class Pace {
     if (this.meanMs > BUDGET_MS && this._since >= FORGET + 4 && this.level < SCALES.length - 1) {
       if (this._tried) this._patience = Math.min(32 * PATIENCE, 2 * this._patience);
       this._step(1);
-    } else if (this.meanMs < SHARPER_BELOW * BUDGET_MS && this._since >= this._patience && this.level > 0) this._step(-1);
+    } else if (this.meanMs < SHARPER_BELOW * BUDGET_MS && this._since >= this._patience && this.level > 0)
+      this._step(-1);
   }
 
   /** Milliseconds to wait after a frame that took `ms`. */

@@ -119,7 +119,17 @@ export class Target {
     this._ball.scale.setScalar(TARGET_MM);
     this._foot = throughAll(new THREE.Mesh(ball, bodyMaterial(INK.yellow)), TARGET_ORDER);
     this._foot.scale.setScalar(0.4 * TARGET_MM);
-    this._line = throughAll(lines([[0, 0, 0], [0, 0, 0]], INK.yellow, { chain: true }), TARGET_ORDER);
+    this._line = throughAll(
+      lines(
+        [
+          [0, 0, 0],
+          [0, 0, 0],
+        ],
+        INK.yellow,
+        { chain: true },
+      ),
+      TARGET_ORDER,
+    );
     this._line.frustumCulled = false;
     this.group = new THREE.Group().add(this._ball, this._foot, this._line);
     this.label = null;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What moves with the volume: organs, its box at the smoothed and at the newest raw pose, letters of the patient's sides.
+// What moves with the volume: organs, its box at the smoothed and at the raw pose, letters of the patient's sides.
 import * as THREE from "../vendor/three/three.module.js";
 import { apply } from "./geometry.js";
 import { INK } from "./palette.js";
@@ -39,7 +39,10 @@ export class VolumeParts {
     const edges = BOX_EDGES.flat().map((corner) => corners[corner]);
     const axes = 0.18 * this.box.radius;
     this.smoothed.add(lines(edges, INK.light), axesOf(axes, this.box.centre));
-    this.raw.add(lines(edges, INK.orange, { dashMm: 0.025 * this.box.radius }), axesOf(0.6 * axes, this.box.centre, true));
+    this.raw.add(
+      lines(edges, INK.orange, { dashMm: 0.025 * this.box.radius }),
+      axesOf(0.6 * axes, this.box.centre, true),
+    );
     this.letters = sideLetters(this.box);
   }
 
@@ -95,7 +98,11 @@ export class VolumeParts {
 }
 
 function landmarkDots(points) {
-  const dots = new THREE.InstancedMesh(new THREE.OctahedronGeometry(LANDMARK_MM), bodyMaterial(INK.white), points.length);
+  const dots = new THREE.InstancedMesh(
+    new THREE.OctahedronGeometry(LANDMARK_MM),
+    bodyMaterial(INK.white),
+    points.length,
+  );
   points.forEach((point, k) => dots.setMatrixAt(k, new THREE.Matrix4().makeTranslation(...point)));
   dots.frustumCulled = false;
   return dots;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Words over the 3D picture: letters at points of the scene, what the colours mean, why something is not there, buttons.
+// Words over the 3D picture: letters at points of the scene, meaning of the colours, why something is missing, buttons.
 import * as THREE from "../vendor/three/three.module.js";
 import { INK } from "./palette.js";
 
@@ -27,15 +27,28 @@ export class Words {
     this.layer = made("div", { position: "absolute", inset: "0", overflow: "hidden", pointerEvents: "none" });
     this._labels = [];
     this._notice = made("div", {
-      position: "absolute", boxSizing: "border-box", padding: "6px 12px", borderRadius: "6px", color: INK.light,
+      position: "absolute",
+      boxSizing: "border-box",
+      padding: "6px 12px",
+      borderRadius: "6px",
+      color: INK.light,
       background: "rgba(10,14,18,0.8)",
     });
-    this._legend = made("div", { position: "absolute", left: "8px", bottom: "8px", color: INK.light, lineHeight: "1.35" });
+    this._legend = made("div", {
+      position: "absolute",
+      left: "8px",
+      bottom: "8px",
+      color: INK.light,
+      lineHeight: "1.35",
+    });
     for (const [words, colour, dash] of LEGEND) {
       const row = made("div", {});
       row.append(
         made("span", {
-          display: "inline-block", width: "22px", marginRight: "8px", borderTop: `3px ${dash} ${colour}`,
+          display: "inline-block",
+          width: "22px",
+          marginRight: "8px",
+          borderTop: `3px ${dash} ${colour}`,
           verticalAlign: "middle",
         }),
         words,
@@ -43,7 +56,11 @@ export class Words {
       this._legend.append(row);
     }
     this._buttons = made("div", { position: "absolute", right: "8px", top: "8px", display: "flex", gap: "6px" });
-    this._stale = made("b", { position: "absolute", left: "12px", top: "8px", fontSize: "24px", color: INK.orange }, STALE);
+    this._stale = made(
+      "b",
+      { position: "absolute", left: "12px", top: "8px", fontSize: "24px", color: INK.orange },
+      STALE,
+    );
     this.layer.append(this._legend, this._notice, this._buttons, this._stale);
     pane.append(this.layer);
     this.note("");
@@ -59,10 +76,20 @@ export class Words {
 
   /** A button; returns a function that shows whether it is on. */
   button(words, title, pressed) {
-    const button = made("button", {
-      pointerEvents: "auto", minHeight: "34px", padding: "4px 12px", borderRadius: "6px", cursor: "pointer",
-      border: `1px solid ${INK.dim}`, background: "rgba(20,26,32,0.85)", color: INK.light,
-    }, words);
+    const button = made(
+      "button",
+      {
+        pointerEvents: "auto",
+        minHeight: "34px",
+        padding: "4px 12px",
+        borderRadius: "6px",
+        cursor: "pointer",
+        border: `1px solid ${INK.dim}`,
+        background: "rgba(20,26,32,0.85)",
+        color: INK.light,
+      },
+      words,
+    );
     button.type = "button";
     button.title = title;
     button.addEventListener("click", pressed);
@@ -113,7 +140,8 @@ export class Words {
     for (const { text, world, colour, beside } of labels) {
       const at = onScreen(world, camera, width, height);
       g.textAlign = beside ? "left" : "center";
-      if (at) outlined(g, text, at[0] + (beside ? BESIDE_PX : 0), at[1], `700 16px ${FACE}`, this._old ? INK.grey : colour);
+      if (at)
+        outlined(g, text, at[0] + (beside ? BESIDE_PX : 0), at[1], `700 16px ${FACE}`, this._old ? INK.grey : colour);
     }
     g.textAlign = "left";
     if (this._old) outlined(g, STALE, 12, 24, `800 24px ${FACE}`, INK.orange);
