@@ -7,6 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,11 @@ from usreg.evaluation import tre_mm
 from usreg.geometry import se3
 from usreg.replay import build_navigator, find_session, fixed_threads, run_session
 from usreg.replay.view.background import Background
+from usreg.replay.view.content import Content
 from usreg.replay.view.frames import Frames
 from usreg.replay.view.known import Result
 from usreg.replay.view.moments import moment_at
-from usreg.replay.view.opening import OpenConfig, open_recording
+from usreg.replay.view.opening import open_recording
 from usreg.replay.view.viewer import ReplayViewConfig, Viewer
 from usreg.web.commands import Accept, ClearLandmarks, Landmark, Pause, Seek, Speed, Target, allowed
 from usreg.web.commands import Step as StepCommand
@@ -34,7 +36,7 @@ from usreg.web.hub import Hub
 from usreg.web.wire import unpack
 
 FRAMES = 8
-PATIENCE_S = 60.0
+PATIENCE_S = 100.0
 
 
 class Client:
@@ -93,13 +95,19 @@ class Client:
         self._hub.leave(self.watcher)
 
 
+@pytest.fixture(scope="module")
+def opened(depth_change_session: Any) -> Content:
+    """4 s of the phantom, to be copied."""
+    return open_recording(depth_change_session.folder)
+
+
 @pytest.fixture
-def played(depth_change_session: Any) -> Iterator[Callable[..., tuple[Viewer, Client]]]:
-    """A viewer of 4 s of the phantom, and a client of it; nothing is registered unless asked for."""
+def played(opened: Content) -> Iterator[Callable[..., tuple[Viewer, Client]]]:
+    """A viewer of the opened session, and a client of it; nothing is registered unless asked for."""
     open_: list[Viewer] = []
 
     def make(register: bool = False, acknowledge: bool = True, **options: Any) -> tuple[Viewer, Client]:
-        content = open_recording(depth_change_session.folder, OpenConfig(register=register))
+        content = replace(opened) if register else replace(opened, session=None, no_register="not now (--register)")
         hub = Hub()
         viewer = Viewer(content, hub, config=ReplayViewConfig(**options))
         open_.append(viewer)
@@ -275,8 +283,8 @@ def test_what_a_recording_does_not_take(played: Any) -> None:
     assert client.hello["read_only"] and client.hello["commands"] == ["pause", "step", "seek", "speed"]
 
 
-def test_a_registration_that_fails_is_told_and_the_pictures_go_on(depth_change_session: Any, tmp_path: Path) -> None:
-    content = open_recording(depth_change_session.folder)
+def test_a_registration_that_fails_is_told_and_the_pictures_go_on(opened: Content) -> None:
+    content = replace(opened)
     assert content.session is not None
     ended, told = threading.Event(), list[str]()
     broken = Background(
@@ -328,8 +336,6 @@ def test_the_real_liver_sweep_as_a_session(data_dir: Path, tmp_path: Path) -> No
 
 def liver_session(source: Path, folder: Path) -> Path:
     """The sweep of the real recordings as a session: bag, volume of the even frames, a start beside the truth."""
-    from dataclasses import replace
-
     from usreg.data.calibration import read_calibration
     from usreg.data.sequences import read_sequence
     from usreg.data.tracked import tracked_frames
