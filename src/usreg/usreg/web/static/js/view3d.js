@@ -180,11 +180,12 @@ export class View3D {
     requestAnimationFrame(() => {
       this._asked = false;
       if (this._ended || this._lost) return;
-      if (this._dirty) this._draw(this._pace.scale);
+      if (this._dirty) this._draw();
     });
   }
 
-  _draw(scale) {
+  _draw(sharp = false) {
+    const scale = sharp ? 1 : this._pace.scale(this._size[0] * this._size[1]);
     const begun = performance.now();
     this._dirty = false;
     this._drawing = true;
@@ -193,7 +194,7 @@ export class View3D {
     this._finished().then((done) => {
       const ms = performance.now() - begun;
       if (done) this._frames += 1;
-      if (done) this._pace.took(ms, scale);
+      if (done && !sharp) this._pace.took(ms);
       if (done && scale < 1) this._still = setTimeout(() => this._sharpen(), STILL_MS);
       setTimeout(() => this._rested(), this._pace.restMs(ms));
     });
@@ -206,7 +207,9 @@ export class View3D {
 
   /** Nothing has moved for a while: once more, with every pixel. */
   _sharpen() {
-    if (!this._dirty && !this._drawing && !this._lost && !this._ended) requestAnimationFrame(() => this._draw(1));
+    requestAnimationFrame(() => {
+      if (!this._dirty && !this._drawing && !this._lost && !this._ended) this._draw(true);
+    });
   }
 
   _render(scale) {

@@ -2,6 +2,7 @@
 // How sharp and how often the 3D view may draw, from how long its last frames took.
 
 const SCALES = [1, 0.85, 0.7, 0.6, 0.5, 0.42, 0.35];
+const LEAST_PIXELS = 160_000; // with fewer nothing is won: corners of triangles take the time
 const BUDGET_MS = 55; // of a frame
 const SHARPER_BELOW = 0.75; // of the budget
 const FORGET = 3; // frames after a change that do not count: buffers and shaders are made then
@@ -19,14 +20,13 @@ export class Pace {
     this._tried = false; // the present level was a try to be sharper
   }
 
-  /** Scale for a moving picture. */
-  get scale() {
-    return SCALES[this.level];
+  /** Scale for a moving picture in a pane of `area` CSS pixels. */
+  scale(area) {
+    return Math.min(1, Math.max(SCALES[this.level], Math.sqrt(LEAST_PIXELS / area)));
   }
 
-  /** A frame has taken `ms`, drawn at `scale`: remember, and change the level where it does not fit. */
-  took(ms, scale) {
-    if (scale !== this.scale) return;
+  /** A frame at that scale has taken `ms`: remember, and change the level where it does not fit. */
+  took(ms) {
     this._since += 1;
     if (this._since <= FORGET) return;
     this.meanMs = Number.isNaN(this.meanMs) ? ms : 0.8 * this.meanMs + 0.2 * ms;
