@@ -21,14 +21,24 @@ function start() {
   const session = new Session($("picture"), settings);
   const bar = new Bar();
   const panes = new Panes(session);
-  const layout = new Layout((pane, shown) => panes.changed(pane, shown), (size) => session.post({ type: "size", ...size }));
+  const layout = new Layout(
+    (pane, shown) => panes.changed(pane, shown),
+    (size) => session.post({ type: "size", ...size }),
+  );
   const send = () => session.post({ type: "settings", settings: { ...settings, panes: layout.pictures } });
   layout.onChange.push(send);
   const tools = new Tools(settings, send, layout);
   const pointer = new Pointer(session, tools, layout, panes);
   const timeline = new Timeline(session);
   const side = new Side(session, pointer);
-  const keys = new Keys({ session, layout, timeline, tools, pointer, snapshot: () => snapshot(session, panes, layout) });
+  const keys = new Keys({
+    session,
+    layout,
+    timeline,
+    tools,
+    pointer,
+    snapshot: () => snapshot(session, panes, layout),
+  });
 
   let shown = 0;
   session.addEventListener("state", ({ detail }) => {
@@ -64,18 +74,21 @@ function start() {
 /** For tests and figures. */
 function expose(session, panes) {
   const get = (read) => ({ get: read, enumerable: true });
-  window.usreg = Object.defineProperties({ pixels: () => session.call("pixels") }, {
-    frames2d: get(() => session.seen.frames2d),
-    frames3d: get(() => panes.frames3d),
-    seq: get(() => session.seen.seq),
-    state: get(() => session.seen.state),
-    ageMs: get(() => session.seen.ageMs),
-    times: get(() => session.seen.times),
-    latenciesMs: get(() => session.latenciesMs),
-    agesMs: get(() => session.agesMs),
-    latest: get(() => session.frame),
-    registered: get(() => Boolean(session.hello) && !session.hello.replay?.registering),
-  });
+  window.usreg = Object.defineProperties(
+    { pixels: () => session.call("pixels") },
+    {
+      frames2d: get(() => session.seen.frames2d),
+      frames3d: get(() => panes.frames3d),
+      seq: get(() => session.seen.seq),
+      state: get(() => session.seen.state),
+      ageMs: get(() => session.seen.ageMs),
+      times: get(() => session.seen.times),
+      latenciesMs: get(() => session.latenciesMs),
+      agesMs: get(() => session.agesMs),
+      latest: get(() => session.frame),
+      registered: get(() => Boolean(session.hello) && !session.hello.replay?.registering),
+    },
+  );
 }
 
 if (typeof OffscreenCanvas === "undefined" || !HTMLCanvasElement.prototype.transferControlToOffscreen) {

@@ -25,34 +25,44 @@ export function title(pen, layer) {
   const modality = rect.pane === "us" ? "" : ` ${look.scene?.volume?.modality ?? ""}`;
   const words = TITLES[rect.pane] + (rect.pane === "slice" ? modality : "");
   const levels = levelWords(rect.pane, look.settings.windows);
-  text(g, words + levels, rect.x + 0.7 * size, rect.y + 1.35 * size, { size: 0.95 * size, colour: INK.dim, weight: 600 });
+  text(g, words + levels, rect.x + 0.7 * size, rect.y + 1.35 * size, {
+    size: 0.95 * size,
+    colour: INK.dim,
+    weight: 600,
+  });
   if (rect.pane === "us" || (layer && pen.header.fused)) return;
   refused(pen, 4 * ratio);
 }
 
 /** Window and level where they were changed: nobody shall take a dark picture for dark tissue. */
 function levelWords(pane, windows) {
-  const changed = Object.entries(windows).filter(([name, [w, l]]) => (pane === "fused" || pane === name) && (w !== 255 || l !== 127.5));
+  const changed = Object.entries(windows).filter(
+    ([name, [w, l]]) => (pane === "fused" || pane === name) && (w !== 255 || l !== 127.5),
+  );
   const name = (key) => (pane === "fused" ? ` ${key === "us" ? "US" : "slice"}` : "");
   return changed.map(([key, [w, l]]) => `  ${name(key)} W ${Math.round(w)} L ${Math.round(l)}`).join("");
 }
 
-/** No volume is laid over the frame: a red edge, the word and the reason. */
+/** No volume is laid over the frame: the word and the reason, and a red edge unless it only has to be waited for. */
 function refused(pen, thick) {
   const { g, rect, size, header } = pen;
-  g.strokeStyle = INK.vermilion;
-  g.lineWidth = thick;
-  g.strokeRect(rect.x + thick / 2, rect.y + thick / 2, rect.w - thick, rect.h - thick);
+  const calm = header.status === "WAITING";
+  const colour = calm ? INK.sky : INK.vermilion;
+  if (!calm) {
+    g.strokeStyle = colour;
+    g.lineWidth = thick;
+    g.strokeRect(rect.x + thick / 2, rect.y + thick / 2, rect.w - thick, rect.h - thick);
+  }
   const big = Math.min(2.4 * size, rect.w / 9);
   let y = rect.y + 1.9 * size + big;
-  text(g, header.status.replaceAll("_", " "), rect.x + 0.7 * size, y, { size: big, colour: INK.vermilion, weight: 700 });
+  text(g, header.status.replaceAll("_", " "), rect.x + 0.7 * size, y, { size: big, colour, weight: 700 });
   for (const line of wrapped(g, header.reason, 1.05 * size, rect.w - 1.4 * size, 3)) {
     y += 1.45 * size;
     text(g, line, rect.x + 0.7 * size, y, { size: 1.05 * size, colour: INK.white });
   }
 }
 
-const SHOWN = (value, digits) => (value === null || value === undefined ? "–" : value.toFixed(digits));
+const shown = (value, digits) => (value === null || value === undefined ? "–" : value.toFixed(digits));
 
 /** The notice, and what is known of the newest estimate. */
 export function foot(pen) {
@@ -60,7 +70,7 @@ export function foot(pen) {
   const y = rect.y + rect.h - 0.6 * size;
   text(g, NOTICE, rect.x + 0.7 * size, y, { size: 0.95 * size, colour: INK.light, weight: 600 });
   const colour = pen.look.old ? INK.dim : header.status === "ACCEPTED" ? INK.green : INK.orange;
-  const score = header.score === null ? "" : `  score ${SHOWN(header.score, 2)}`;
+  const score = header.score === null ? "" : `  score ${shown(header.score, 2)}`;
   const time = `  ${when(header.stamp_s, pen.look.begin_s)}`;
   const words = rect.w < 30 * size ? header.status : `${header.status}${score}${rect.w > 44 * size ? time : ""}`;
   const style = { size: 0.95 * size, align: "right", colour, weight: 600 };
@@ -70,8 +80,16 @@ export function foot(pen) {
 /** A pane before the first picture. */
 export function drawEmpty(g, rect, ratio) {
   const size = letterSize(rect, ratio);
-  text(g, TITLES[rect.pane], rect.x + 0.7 * size, rect.y + 1.35 * size, { size: 0.95 * size, colour: INK.dim, weight: 600 });
-  text(g, NOTICE, rect.x + 0.7 * size, rect.y + rect.h - 0.6 * size, { size: 0.95 * size, colour: INK.light, weight: 600 });
+  text(g, TITLES[rect.pane], rect.x + 0.7 * size, rect.y + 1.35 * size, {
+    size: 0.95 * size,
+    colour: INK.dim,
+    weight: 600,
+  });
+  text(g, NOTICE, rect.x + 0.7 * size, rect.y + rect.h - 0.6 * size, {
+    size: 0.95 * size,
+    colour: INK.light,
+    weight: 600,
+  });
 }
 
 /** Small words for a picture that stands still on purpose. */

@@ -7,7 +7,14 @@ const GOOD = ["good", "✓"];
 const DOUBT = ["doubt", "▲"];
 const BAD = ["bad", "✕"];
 const CALM = ["calm", "●"];
-const SIGNS = { ACCEPTED: GOOD, REJECTED: DOUBT, NO_OVERLAP: DOUBT, NOT_TRACKED: DOUBT, NO_VOLUME: CALM, WAITING: CALM };
+const SIGNS = {
+  ACCEPTED: GOOD,
+  REJECTED: DOUBT,
+  NO_OVERLAP: DOUBT,
+  NOT_TRACKED: DOUBT,
+  NO_VOLUME: CALM,
+  WAITING: CALM,
+};
 
 const FIGURES = [
   ["age", "age", "Age of the picture by the server's clock"],
@@ -55,18 +62,24 @@ export class Bar {
   }
 
   chips(status) {
-    const words = [status?.recorder?.recording && "● REC", status && !status.accept && "NOT ACCEPTING"].filter(Boolean);
-    say(this.marks, words.join("  "));
+    const recording = status?.recorder?.recording ? "● REC" : "";
+    const refusing = status && !status.accept ? "NOT ACCEPTING" : "";
+    say(this.marks, `${recording}  ${refusing}`.trim());
   }
 
   numbers(seen, frame, status) {
     const put = (id, words) => say(this.figures[id], words);
     const now = performance.now();
     if (now - this.drawn.at > 1000) {
-      this.drawn = { at: now, frames: seen.frames2d, rate: (1000 * (seen.frames2d - this.drawn.frames)) / (now - this.drawn.at) };
+      this.drawn = {
+        at: now,
+        frames: seen.frames2d,
+        rate: (1000 * (seen.frames2d - this.drawn.frames)) / (now - this.drawn.at),
+      };
     }
     put("age", seen.state === "PAUSED" ? "paused" : age(seen.ageMs));
-    this.cells.age.title = `Age of the picture by the server's clock, ± ${shown(seen.clock.error_ms, 1)} ms (half a round trip); stale from ${shown(seen.limitMs, 0)} ms`;
+    const error = `± ${shown(seen.clock.error_ms, 1)} ms (half a round trip)`;
+    this.cells.age.title = `Age of the picture by the server's clock, ${error}; stale from ${shown(seen.limitMs, 0)} ms`;
     put("rate", frame?.period_s ? `${shown(1 / frame.period_s, 1)} Hz` : "–");
     this.figures.rate.title = `drawn here: ${shown(this.drawn.rate, 1)} a second`;
     put("score", shown(frame?.score, 2));

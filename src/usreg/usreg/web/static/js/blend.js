@@ -8,7 +8,9 @@ const DIM = 0.55; // of a picture that is not the present
 /** Grey values through a window: [width, level], both 0 to 255 and more; [255, 127.5] changes nothing. */
 export function windowed([width, level]) {
   const low = level - width / 2;
-  return Float64Array.from({ length: 256 }, (_, v) => Math.min(255, Math.max(0, ((v - low) * 255) / Math.max(1, width))));
+  return Float64Array.from({ length: 256 }, (_, v) =>
+    Math.min(255, Math.max(0, ((v - low) * 255) / Math.max(1, width))),
+  );
 }
 
 /** Share of the slice in red, green, blue. */

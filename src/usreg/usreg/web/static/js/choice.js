@@ -11,7 +11,10 @@ export function landmarkChoice(title) {
     if (select.dataset.key === key) return;
     select.dataset.key = key;
     const words = landmarks.length ? "choose a landmark …" : "this volume has no landmarks";
-    select.replaceChildren(h("option", { value: "" }, words), ...landmarks.map(({ name }) => h("option", { value: name }, name.replaceAll("_", " "))));
+    select.replaceChildren(
+      h("option", { value: "" }, words),
+      ...landmarks.map(({ name }) => h("option", { value: name }, name.replaceAll("_", " "))),
+    );
     select.dataset.off = landmarks.length ? "" : "yes";
   };
   return { select, fill };

@@ -6,7 +6,8 @@ export function h(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else if (value !== false && value !== null && value !== undefined) element.setAttribute(name, value === true ? "" : value);
+    else if (value !== false && value !== null && value !== undefined)
+      element.setAttribute(name, value === true ? "" : value);
   }
   element.append(...children.flat().filter((child) => child !== null && child !== undefined));
   return element;
@@ -48,7 +49,12 @@ export function confirmed(question, yes) {
     };
     dialog.replaceChildren(
       h("p", {}, question),
-      h("div", { class: "row end" }, h("button", { onclick: answer("") }, "Cancel"), h("button", { class: "danger", onclick: answer("yes") }, yes)),
+      h(
+        "div",
+        { class: "row end" },
+        h("button", { onclick: answer("") }, "Cancel"),
+        h("button", { class: "danger", onclick: answer("yes") }, yes),
+      ),
     );
     dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true });
     dialog.returnValue = "";

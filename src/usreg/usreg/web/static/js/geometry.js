@@ -41,5 +41,7 @@ export function centreInCt(header) {
 
 /** A point in LPS mm in words: "L 12.0  P 3.4  S 56.1". */
 export function inWords(ct) {
-  return ct.map((value, axis) => `${["LR", "PA", "SI"][axis][value < 0 ? 1 : 0]} ${Math.abs(value).toFixed(1)}`).join("  ");
+  return ct
+    .map((value, axis) => `${["LR", "PA", "SI"][axis][value < 0 ? 1 : 0]} ${Math.abs(value).toFixed(1)}`)
+    .join("  ");
 }

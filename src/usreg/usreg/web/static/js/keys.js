@@ -14,7 +14,12 @@ const ICONS = {
   panel: "M3 4h18v16H3zM15 4v16",
   help: "M9 9a3 3 0 1 1 4 3c-1 .5-1 1-1 2M12 17.500v.5",
 };
-const LAYOUTS = { 1: "3D, fused picture and plots", 2: "3D large", 3: "Ultrasound, slice and fused picture", 4: "Slices of the volume and fused picture" };
+const LAYOUTS = {
+  1: "3D, fused picture and plots",
+  2: "3D large",
+  3: "Ultrasound, slice and fused picture",
+  4: "Slices of the volume and fused picture",
+};
 
 function icon(name) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
@@ -33,7 +38,9 @@ function button(name, title, act) {
 export class Keys {
   constructor(parts) {
     Object.assign(this, parts);
-    this.layouts = Object.entries(LAYOUTS).map(([n, words]) => button(n, `${words} (${n})`, () => this.layout.use(Number(n))));
+    this.layouts = Object.entries(LAYOUTS).map(([n, words]) =>
+      button(n, `${words} (${n})`, () => this.layout.use(Number(n))),
+    );
     this.pause = button("pause", "Pause (space)", () => this.timeline.toggle());
     const snap = button("camera", "Snapshot with the frame's data (s)", () => this.snapshot());
     const panel = button("panel", "Side panel (p)", () => document.body.classList.toggle("drawer"));
@@ -69,18 +76,20 @@ export class Keys {
       return;
     }
     if (own && !(own.type === "range" && !event.key.startsWith("Arrow"))) return;
-    const act = {
-      " ": () => this.timeline.toggle(),
-      s: () => this.snapshot(),
-      "?": () => this.help(),
-      p: () => document.body.classList.toggle("drawer"),
-      o: () => this.tools.contours.click(),
-      c: () => this.tools.set({ mode: this.tools.settings.mode === "alpha" ? "checkerboard" : "alpha" }),
-      ArrowLeft: () => this.timeline.step(-1),
-      ArrowRight: () => this.timeline.step(1),
-      ArrowUp: () => this.opacity(0.05),
-      ArrowDown: () => this.opacity(-0.05),
-    }[event.key] ?? (LAYOUTS[event.key] && (() => this.layout.use(Number(event.key))));
+    const act =
+      {
+        " ": () => this.timeline.toggle(),
+        s: () => this.snapshot(),
+        "?": () => this.help(),
+        p: () => document.body.classList.toggle("drawer"),
+        o: () => this.tools.contours.click(),
+        c: () => this.tools.set({ mode: this.tools.settings.mode === "alpha" ? "checkerboard" : "alpha" }),
+        ArrowLeft: () => this.timeline.step(-1),
+        ArrowRight: () => this.timeline.step(1),
+        ArrowUp: () => this.opacity(0.05),
+        ArrowDown: () => this.opacity(-0.05),
+      }[event.key] ??
+      (LAYOUTS[event.key] && (() => this.layout.use(Number(event.key))));
     if (!act) return;
     event.preventDefault();
     act();
@@ -103,14 +112,32 @@ const KEYS = [
   ["Esc", "give up choosing a point"],
 ];
 const TEXTS = [
-  ["The word at the top", "ACCEPTED: the newest registration passed its checks. REJECTED: it did not; the pose shown is an older one. LOST: no pose may be shown. STALE (grey picture): the picture is older than three frame periods, and 0.3 s at least: do not act on it."],
-  ["The fused picture", "Blend: grey where ultrasound and volume agree, orange where the volume alone is bright, blue where the ultrasound is. Checker: fields of the ultrasound (grey) and the volume (amber). Letters at the sides are the patient's: R, L, A, P, S, I. The orange dot is the marked side of the probe; the ruler counts mm from the transducer's face."],
+  [
+    "The word at the top",
+    "ACCEPTED: the newest registration passed its checks. REJECTED: it did not; the pose shown is an older one. " +
+      "LOST: no pose may be shown. STALE (grey picture): the picture is older than three frame periods, and 0.3 s " +
+      "at least: do not act on it.",
+  ],
+  [
+    "The fused picture",
+    "Blend: grey where ultrasound and volume agree, orange where the volume alone is bright, blue where the " +
+      "ultrasound is. Checker: fields of the ultrasound (grey) and the volume (amber). Letters at the sides are the " +
+      "patient's: R, L, A, P, S, I. The orange dot is the marked side of the probe; the ruler counts mm from the " +
+      "transducer's face.",
+  ],
   ["Window and level", "Drag on a picture: right is wider, down is darker. Double click: the whole range."],
   ["Target", "Its distance is signed: positive on the side that x × y of the picture looks to."],
 ];
 
 function helpText() {
-  const rows = KEYS.flatMap(([keys, words]) => [h("dt", {}, keys.split(" ").flatMap((key) => [h("kbd", {}, key), " "])), h("dd", {}, words)]);
+  const rows = KEYS.flatMap(([keys, words]) => [
+    h(
+      "dt",
+      {},
+      keys.split(" ").flatMap((key) => [h("kbd", {}, key), " "]),
+    ),
+    h("dd", {}, words),
+  ]);
   return [
     h("h2", { autofocus: true, tabindex: -1 }, "usreg"),
     h("p", {}, "Research use only. Not for diagnosis or treatment."),

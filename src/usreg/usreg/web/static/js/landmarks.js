@@ -15,9 +15,19 @@ export class Landmarks {
     this.clear = h("button", { onclick: () => desk.ask("clear_landmarks", {}, "Cleared") }, "Clear");
     const heads = ["landmark", "error, mm"].map((words) => h("th", {}, words));
     this.table = h("table", {}, h("thead", {}, h("tr", {}, heads)), this.body);
-    this.element = h("div", { class: "list" },
-      h("p", { class: "dim" }, "Pause on a frame that shows the landmark. The error is the distance between the click and where the shown pose puts the landmark."),
-      this.choice.select, h("div", { class: "row" }, this.click, this.sliced), this.table, h("div", { class: "row" }, h("span", { class: "grow" }, this.mean), this.clear));
+    this.element = h(
+      "div",
+      { class: "list" },
+      h(
+        "p",
+        { class: "dim" },
+        "The error is the distance between the click and where the shown pose puts the landmark. A click holds the replay.",
+      ),
+      this.choice.select,
+      h("div", { class: "row" }, this.click, this.sliced),
+      this.table,
+      h("div", { class: "row" }, h("span", { class: "grow" }, this.mean), this.clear),
+    );
   }
 
   get hidden() {
@@ -35,6 +45,8 @@ export class Landmarks {
   show() {
     const { desk, measured } = this;
     this.choice.fill(desk.landmarks);
+    this.click.dataset.off = this.choice.select.value ? "" : "yes";
+    this.click.dataset.title = this.choice.select.value ? "" : "choose a landmark first";
     desk.allow("landmark", this.choice.select, this.click, this.sliced);
     this.clear.dataset.off = measured.length ? "" : "yes";
     desk.allow("clear_landmarks", this.clear);
@@ -42,9 +54,15 @@ export class Landmarks {
     const errors = measured.map(({ error_mm }) => error_mm).filter((e) => e !== null);
     const mean = errors.reduce((sum, e) => sum + e, 0) / errors.length;
     say(this.mean, errors.length ? `mean ${shown(mean, 1)} mm, largest ${shown(Math.max(...errors), 1)} mm` : "");
-    const rows = () => measured.map(({ name, error_mm }) => h("tr", {}, h("td", {}, (name || "point").replaceAll("_", " ")), h("td", {}, shown(error_mm, 1))));
+    const rows = () =>
+      measured.map(({ name, error_mm }) =>
+        h("tr", {}, h("td", {}, (name || "point").replaceAll("_", " ")), h("td", {}, shown(error_mm, 1))),
+      );
     refill(this.body, JSON.stringify(measured), () => {
-      desk.mark("landmarks", measured.map(({ name, world }) => ({ label: name.replaceAll("_", " "), world })));
+      desk.mark(
+        "landmarks",
+        measured.map(({ name, world }) => ({ label: name.replaceAll("_", " "), world })),
+      );
       return rows();
     });
   }
@@ -64,7 +82,10 @@ export class Landmarks {
     const { session } = this.desk;
     // the error is told for the frame that is shown: it must not move on
     if (session.seen.state !== "PAUSED" && (await this.desk.ask("pause", { on: true })) === null) return;
-    const picked = await this.desk.pointer.choose("picture", `Click ${name.replaceAll("_", " ") || "the same point"} in the ultrasound`);
+    const picked = await this.desk.pointer.choose(
+      "picture",
+      `Click ${name.replaceAll("_", " ") || "the same point"} in the ultrasound`,
+    );
     if (picked) await this.desk.ask("landmark", { ...(name ? { name } : {}), world: picked.world, ct });
   }
 }

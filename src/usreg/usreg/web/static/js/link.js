@@ -11,7 +11,11 @@ const PING_MS = [120, 2000];
 const SILENT_MS = 9000; // no answer for so long: the connection is dead even if the socket does not know it
 
 export class Link {
-  /** @param {string} url @param {(message: {header: object, buffers: object}) => void} onMessage @param {(open: boolean, why: string) => void} onChange */
+  /**
+   * @param {string} url
+   * @param {(message: {header: object, buffers: object}) => void} onMessage
+   * @param {(open: boolean, why: string) => void} onChange
+   */
   constructor(url, onMessage, onChange) {
     Object.assign(this, { url, onMessage, onChange, clock: new Clock(), wait: FIRST_WAIT_MS, why: "", open: false });
     this.connect();

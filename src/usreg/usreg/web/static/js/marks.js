@@ -135,15 +135,16 @@ function contours(pen) {
 function ruler(pen) {
   const { g, at, size, ratio, header } = pen;
   const x = at.box.x - 0.25 * size;
-  g.strokeStyle = INK.dim;
-  g.lineWidth = ratio;
   for (const { row_px, label } of header.ruler ?? []) {
     const y = at.toCanvas([0, row_px])[1];
+    g.strokeStyle = INK.dim;
+    g.lineWidth = ratio;
     g.beginPath();
     g.moveTo(x, y);
     g.lineTo(x + (label ? 0.7 : 0.4) * size, y);
     g.stroke();
-    if (label) text(g, label, x - 0.25 * size, y, { size: 0.95 * size, colour: INK.grey, align: "right", base: "middle" });
+    if (label)
+      text(g, label, x - 0.25 * size, y, { size: 0.95 * size, colour: INK.grey, align: "right", base: "middle" });
   }
 }
 
@@ -186,7 +187,12 @@ function target(pen) {
   g.setLineDash(far ? [4 * ratio, 4 * ratio] : []);
   g.beginPath();
   g.arc(x, y, r, 0, 7);
-  for (const [dx, dy] of [[1, 0], [-1, 0], [0, 1], [0, -1]]) {
+  for (const [dx, dy] of [
+    [1, 0],
+    [-1, 0],
+    [0, 1],
+    [0, -1],
+  ]) {
     g.moveTo(x + 0.6 * r * dx, y + 0.6 * r * dy);
     g.lineTo(x + 1.6 * r * dx, y + 1.6 * r * dy);
   }

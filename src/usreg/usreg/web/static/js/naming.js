@@ -7,7 +7,7 @@ import { measured, text } from "./words.js";
 
 const spaced = (name) => name.replaceAll("_", " ");
 
-/** Names of the outlined labels: beside the picture where there is room, else in the corner that the sector leaves free. */
+/** Names of the outlined labels: beside the picture, or in the corner that the sector leaves free. */
 export function legend(pen, named) {
   const { g, rect, size, at, header, look } = pen;
   if (!named.length || !header.fused || (rect.pane !== "fused" && look.settings.panes.includes("fused"))) return;
@@ -101,10 +101,15 @@ export function readout(pen, named) {
   if (header.world_T_ct && header.world_T_image) {
     lines.push(`${inWords(apply(inverse(header.world_T_ct), apply(header.world_T_image, point)))} mm`);
   }
-  const [width, height] = [Math.max(...lines.map((line) => measured(g, line, 0.95 * size))) + 1.2 * size, 1.4 * size * lines.length + 0.5 * size];
+  const [width, height] = [
+    Math.max(...lines.map((line) => measured(g, line, 0.95 * size))) + 1.2 * size,
+    1.4 * size * lines.length + 0.5 * size,
+  ];
   const x = on[0] + 1.2 * size + width > rect.x + rect.w ? on[0] - 1.2 * size - width : on[0] + 1.2 * size;
   const y = on[1] + 1.2 * size + height > rect.y + rect.h ? on[1] - 1.2 * size - height : on[1] + 1.2 * size;
   g.fillStyle = "rgba(16,22,28,0.82)";
   g.fillRect(x, y, width, height);
-  lines.forEach((line, i) => text(g, line, x + 0.6 * size, y + 1.4 * size * (i + 1) - 0.1 * size, { size: 0.95 * size, colour: INK.white }));
+  lines.forEach((line, i) =>
+    text(g, line, x + 0.6 * size, y + 1.4 * size * (i + 1) - 0.1 * size, { size: 0.95 * size, colour: INK.white }),
+  );
 }

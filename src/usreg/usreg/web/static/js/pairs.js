@@ -12,17 +12,36 @@ export class Pairs {
   constructor(desk) {
     this.desk = desk;
     this.pairs = []; // {world, ct | null, name}
-    this.told = h("p", { class: "dim" }, `Find a point in the ultrasound, then the same point in the volume; ${FEWEST} pairs or more, well apart.`);
+    this.told = h(
+      "p",
+      { class: "dim" },
+      `Find a point in the ultrasound, then the same point in the volume; ${FEWEST} pairs or more, well apart.`,
+    );
     this.why = h("p", { class: "why", hidden: true });
     this.add = h("button", { onclick: () => this.pickWorld() }, "1. Click in the ultrasound");
     this.choice = landmarkChoice("The same point in the volume");
     this.choice.select.addEventListener("change", () => this.named());
     this.sliced = h("button", { onclick: () => this.pickCt() }, "In the slices");
-    this.second = h("div", { class: "list" }, h("p", { class: "dim" }, "2. The same point in the volume"), this.choice.select, this.sliced);
+    this.second = h(
+      "div",
+      { class: "list" },
+      h("p", { class: "dim" }, "2. The same point in the volume"),
+      this.choice.select,
+      this.sliced,
+    );
     this.list = h("ol", { class: "list" });
     this.send = h("button", { class: "main", onclick: () => this.start() }, "Start from these pairs");
     this.clear = h("button", { onclick: () => this.use([]) }, "Clear");
-    this.element = h("div", { class: "list" }, this.told, this.why, this.add, this.second, this.list, h("div", { class: "row end" }, this.clear, this.send));
+    this.element = h(
+      "div",
+      { class: "list" },
+      this.told,
+      this.why,
+      this.add,
+      this.second,
+      this.list,
+      h("div", { class: "row end" }, this.clear, this.send),
+    );
     this.use([]);
   }
 
@@ -48,19 +67,34 @@ export class Pairs {
   }
 
   row({ name, ct }, i) {
-    const remove = h("button", { "aria-label": `Remove pair ${i + 1}`, onclick: () => this.use(this.pairs.filter((_, j) => j !== i)) }, "×");
+    const remove = h(
+      "button",
+      { "aria-label": `Remove pair ${i + 1}`, onclick: () => this.use(this.pairs.filter((_, j) => j !== i)) },
+      "×",
+    );
     const words = ct ? inWords(ct) : "volume point missing";
-    return h("li", { class: ct ? "" : "open" }, h("span", {}, `${i + 1}. ${name || "point"}`, h("small", {}, words)), remove);
+    return h(
+      "li",
+      { class: ct ? "" : "open" },
+      h("span", {}, `${i + 1}. ${name || "point"}`, h("small", {}, words)),
+      remove,
+    );
   }
 
   use(pairs) {
     this.pairs = pairs;
-    this.desk.mark("pairs", pairs.map(({ world }, i) => ({ label: String(i + 1), world })));
+    this.desk.mark(
+      "pairs",
+      pairs.map(({ world }, i) => ({ label: String(i + 1), world })),
+    );
     this.show();
   }
 
   async pickWorld() {
-    const picked = await this.desk.pointer.choose("picture", `Point ${this.pairs.length + 1}: click it in the ultrasound`);
+    const picked = await this.desk.pointer.choose(
+      "picture",
+      `Point ${this.pairs.length + 1}: click it in the ultrasound`,
+    );
     if (picked) this.use([...this.pairs, { world: picked.world, ct: null, name: "" }]);
   }
 
@@ -81,6 +115,12 @@ export class Pairs {
 
   async start() {
     const data = await this.desk.ask("initialize_pairs", { pairs: this.pairs.map(({ world, ct }) => ({ world, ct })) });
-    if (data) say(this.told, data.residual_mm === undefined ? "Started from these pairs." : `Started; the pairs fit to ${shown(data.residual_mm, 1)} mm.`);
+    if (data)
+      say(
+        this.told,
+        data.residual_mm === undefined
+          ? "Started from these pairs."
+          : `Started; the pairs fit to ${shown(data.residual_mm, 1)} mm.`,
+      );
   }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Colours of Okabe and Ito that people with colour-vision deficiency can tell apart; shapes and words stand beside them. */
+/** Colours (Okabe and Ito) that people with colour-vision deficiency can tell apart; shapes stand beside them. */
 
 export const INK = {
   white: "#ffffff",

@@ -77,7 +77,11 @@ export class Pointer {
     this.tools.set({ windows: { us: whole, slice: whole } });
   }
 
-  /** Let a person choose a point. @returns {Promise<object|null>} in the picture {px, world, ct, ...}, in the volume {ct}; null: given up */
+  /**
+   * Let a person choose a point.
+   * @param {"picture"|"volume"} kind
+   * @returns {Promise<object|null>} in the picture {px, world, ct, ...}, in the volume {ct}; null: given up
+   */
   choose(kind, prompt) {
     this.finish(null);
     if (kind === "volume" && this.layout.number !== 4) this.layout.use(4);

@@ -13,7 +13,16 @@ export class Registration {
     this.list = h("ul", { class: "list" });
     this.none = h("p", { class: "dim" }, "No hypotheses of a start are known.");
     this.why = h("p", { class: "why" });
-    this.element = h("div", { class: "list" }, this.why, h("div", { class: "row" }, this.accept, this.reset, this.record), this.path, h("p", { class: "dim" }, "Start from a hypothesis"), this.list, this.none);
+    this.element = h(
+      "div",
+      { class: "list" },
+      this.why,
+      h("div", { class: "row" }, this.accept, this.reset, this.record),
+      this.path,
+      h("p", { class: "dim" }, "Start from a hypothesis"),
+      this.list,
+      this.none,
+    );
   }
 
   get status() {
@@ -46,12 +55,18 @@ export class Registration {
   hypotheses() {
     const found = this.status?.hypotheses ?? [];
     this.none.hidden = found.length > 0;
-    refill(this.list, JSON.stringify(found.map(({ rank, score, reason }) => [rank, score, reason])), () => found.map((one) => this.row(one)));
+    refill(this.list, JSON.stringify(found.map(({ rank, score, reason }) => [rank, score, reason])), () =>
+      found.map((one) => this.row(one)),
+    );
     this.desk.allow("initialize_hypothesis", ...this.list.querySelectorAll("button"));
   }
 
   row({ rank, score, reason }) {
-    const start = h("button", { onclick: () => this.desk.ask("initialize_hypothesis", { rank }, `Started from hypothesis ${rank + 1}`) }, "Start");
+    const start = h(
+      "button",
+      { onclick: () => this.desk.ask("initialize_hypothesis", { rank }, `Started from hypothesis ${rank + 1}`) },
+      "Start",
+    );
     return h("li", {}, h("span", {}, `${rank + 1}. score ${shown(score, 2)}`, h("small", {}, reason ?? "")), start);
   }
 

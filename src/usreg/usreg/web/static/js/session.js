@@ -2,6 +2,8 @@
 /** The page's side of the worker: what has come, and calls that are answered. */
 
 const KEPT = 300; // latencies for figures
+const WATCH_MS = 300;
+const SILENT_MS = 1500;
 
 export class Session extends EventTarget {
   /** @param {HTMLCanvasElement} canvas @param {object} settings of the picture */
@@ -15,12 +17,30 @@ export class Session extends EventTarget {
     this.number = 0;
     this.worker = new Worker(new URL("worker.js", import.meta.url), { type: "module", name: "usreg picture" });
     this.worker.onmessage = ({ data }) => this[`on_${data.type}`](data);
-    this.worker.onerror = (event) => this.tell("broken", event.message || "the worker could not be loaded");
+    this.worker.onerror = (event) => this.broke(event.message || "the worker could not be loaded");
+    this.heard = 0; // no word yet: it loads
+    this.missed = 0;
+    setInterval(() => this.watch(), WATCH_MS);
     const offscreen = canvas.transferControlToOffscreen();
     const url = new URL("ws", document.baseURI);
     url.protocol = url.protocol.replace("http", "ws");
     url.search = location.search; // the token, where one is needed
     this.post({ type: "start", canvas: offscreen, url: url.href, settings }, [offscreen]);
+  }
+
+  /** An error in the worker: told once, or it would be told with every frame. */
+  broke(words) {
+    if (words !== this.told) this.tell("broken", words);
+    this.told = words;
+  }
+
+  /** The worker decides what is stale. One that is silent cannot: then nothing that is shown may pass for the present. */
+  watch() {
+    // two looks: after a long task of this thread the worker's words may only wait to be read
+    this.missed = this.heard && performance.now() - this.heard > SILENT_MS ? this.missed + 1 : 0;
+    if (this.missed < 2) return;
+    this.seen = { ...this.seen, state: "CLOSED", why: "the picture's worker does not answer: reload the page" };
+    this.tell("state", this.seen);
   }
 
   post(message, transfer = []) {
@@ -52,7 +72,9 @@ export class Session extends EventTarget {
   refusal(name) {
     if (this.seen.state === "CLOSED" || !this.hello) return "not connected";
     if (this.hello.commands.includes(name)) return "";
-    return this.hello.read_only ? "this view is read only" : `this ${this.hello.kind === "replay" ? "replay" : "session"} does not take "${name}"`;
+    return this.hello.read_only
+      ? "this view is read only"
+      : `this ${this.hello.kind === "replay" ? "replay" : "session"} does not take "${name}"`;
   }
 
   /** The newest frame has been shown: the next may come. */
@@ -79,6 +101,8 @@ export class Session extends EventTarget {
   }
 
   on_state(seen) {
+    this.heard = performance.now();
+    this.missed = 0;
     this.seen = seen;
     this.latenciesMs = [...this.latenciesMs, ...seen.latencies].slice(-KEPT);
     this.agesMs = [...this.agesMs, ...seen.ages].slice(-KEPT);

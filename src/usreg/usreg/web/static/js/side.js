@@ -15,7 +15,7 @@ class Desk {
     this.own = []; // marks in the picture by part
   }
 
-  /** Give a command and say how it went. @returns {Promise<object|null>} data of the reply; null where it was refused */
+  /** Give a command and say how it went. @returns {Promise<object|null>} the reply's data; null: refused */
   async ask(name, args = {}, done = "") {
     const reply = await this.session.command(name, args);
     if (!reply.ok) toast(reply.message, "bad");

@@ -7,7 +7,11 @@ const FACE = "system-ui, 'Noto Sans', sans-serif";
 const HEAD = 52;
 const FOOT = 30;
 
-/** @param {import("./session.js").Session} session @param {import("./panes.js").Panes} panes @param {import("./layout.js").Layout} layout */
+/**
+ * @param {import("./session.js").Session} session
+ * @param {import("./panes.js").Panes} panes
+ * @param {import("./layout.js").Layout} layout
+ */
 export async function snapshot(session, panes, layout) {
   try {
     const taken = await session.call("snapshot");
@@ -16,7 +20,9 @@ export async function snapshot(session, panes, layout) {
     const now = new Date();
     const name = fileName(session.hello.title, taken.header, now);
     const png = await compose(session.hello, taken, scene, now);
-    const json = new Blob([JSON.stringify(record(session.hello, session.scene, taken, now), null, 2)], { type: "application/json" });
+    const json = new Blob([JSON.stringify(record(session.hello, session.scene, taken, now), null, 2)], {
+      type: "application/json",
+    });
     download(png, `${name}.png`);
     download(json, `${name}.json`);
     toast(`Saved ${name}.png and .json`, "good");
@@ -26,7 +32,11 @@ export async function snapshot(session, panes, layout) {
 }
 
 function fileName(title, header, now) {
-  const session = title.replace(/[^A-Za-z0-9_-]+/g, "-").replace(/^-+|-+$/g, "").slice(0, 60) || "session";
+  const session =
+    title
+      .replace(/[^A-Za-z0-9_-]+/g, "-")
+      .replace(/^-+|-+$/g, "")
+      .slice(0, 60) || "session";
   return `usreg_${session}_frame${header.seq}_${now.toISOString().replace(/[-:]/g, "").slice(0, 15)}`;
 }
 
@@ -42,7 +52,9 @@ function record(hello, scene, taken, now) {
     state: taken.state,
     age_ms: Number.isFinite(taken.ageMs) ? taken.ageMs : null,
     server_s: taken.server_s,
-    volume: scene?.volume ? { name: scene.volume.name, modality: scene.volume.modality, sha256: scene.volume.sha256 } : null,
+    volume: scene?.volume
+      ? { name: scene.volume.name, modality: scene.volume.modality, sha256: scene.volume.sha256 }
+      : null,
     frame,
   };
 }
@@ -50,7 +62,10 @@ function record(hello, scene, taken, now) {
 function compose(hello, taken, scene, now) {
   const { bitmap, header } = taken;
   const height = Math.max(bitmap.height, 480);
-  const parts = [bitmap, ...(scene ? [scene] : [])].map((image) => ({ image, width: Math.round((image.width * height) / Math.max(1, image.height)) }));
+  const parts = [bitmap, ...(scene ? [scene] : [])].map((image) => ({
+    image,
+    width: Math.round((image.width * height) / Math.max(1, image.height)),
+  }));
   const width = parts.reduce((sum, part) => sum + part.width, 0);
   const canvas = h("canvas");
   Object.assign(canvas, { width, height: HEAD + height + FOOT });
@@ -70,9 +85,12 @@ function compose(hello, taken, scene, now) {
   write(word, 12, 34, 26, header.accepted && taken.state === "LIVE" ? "#2cc295" : "#e69f00");
   write(hello.notice, width - 12, 34, 20, "#f0e442", "right");
   const score = header.score === null ? "" : ` · score ${header.score.toFixed(2)}`;
-  const told = `usreg ${hello.version} · ${hello.title} · frame ${header.seq} at ${header.stamp_s.toFixed(3)} s${score} · saved ${now.toISOString()}`;
+  const frame = `frame ${header.seq} at ${header.stamp_s.toFixed(3)} s${score}`;
+  const told = `usreg ${hello.version} · ${hello.title} · ${frame} · saved ${now.toISOString()}`;
   write(told, 12, canvas.height - 10, 14, "#cfd8df");
-  return new Promise((resolve, reject) => canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error("the picture is empty"))), "image/png"));
+  return new Promise((resolve, reject) =>
+    canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error("the picture is empty"))), "image/png"),
+  );
 }
 
 function download(blob, name) {

@@ -4,7 +4,13 @@
 import { h, refill, shown } from "./dom.js";
 
 const SIGNS = { OK: "●", WARN: "▲", ERROR: "✕" };
-const HEADS = [["stage", ""], ["Hz", "results a second"], ["ms", "latency from the stamp, median"], ["p99", "latency, 99th percentile of the last 10 s, ms"], ["drops", "since the start"]];
+const HEADS = [
+  ["stage", ""],
+  ["Hz", "results a second"],
+  ["ms", "latency from the stamp, median"],
+  ["p99", "latency, 99th percentile of the last 10 s, ms"],
+  ["drops", "since the start"],
+];
 
 export class Stages {
   constructor(desk) {
@@ -26,11 +32,24 @@ export class Stages {
 }
 
 function row({ name, level, text, rate_hz, latency_ms, latency_p99_ms, latency_max_ms, work_ms, age_s, drops }) {
-  const times = `work ${shown(work_ms)} ms, largest latency ${shown(latency_max_ms, 0)} ms, newest result ${shown(age_s, 2)} s old`;
-  const title = `${text}\n${times}`.trim();
-  const cells = [shown(rate_hz), shown(latency_ms, latency_ms < 10 ? 1 : 0), shown(latency_p99_ms, 0), String(drops ?? "–")];
+  const slowest = `work ${shown(work_ms)} ms, largest latency ${shown(latency_max_ms, 0)} ms`;
+  const title = `${text}\n${slowest}, newest result ${shown(age_s, 2)} s old`.trim();
+  const cells = [
+    shown(rate_hz),
+    shown(latency_ms, latency_ms < 10 ? 1 : 0),
+    shown(latency_p99_ms, 0),
+    String(drops ?? "–"),
+  ];
   const first = h("td", {}, h("span", { class: "sign" }, SIGNS[level] ?? "?"), name.replaceAll("_", " "));
-  const rows = [h("tr", { class: level, title }, first, cells.map((words) => h("td", {}, words)))];
-  if (level !== "OK" && text) rows.push(h("tr", { class: "says" }, h("td", { colspan: HEADS.length, title: text }, h("div", {}, text))));
+  const rows = [
+    h(
+      "tr",
+      { class: level, title },
+      first,
+      cells.map((words) => h("td", {}, words)),
+    ),
+  ];
+  if (level !== "OK" && text)
+    rows.push(h("tr", { class: "says" }, h("td", { colspan: HEADS.length, title: text }, h("div", {}, text))));
   return rows;
 }

@@ -14,13 +14,21 @@ export class Target {
     this.choice.select.addEventListener("change", () => this.named());
     this.seen = h("button", { onclick: () => this.picked("picture") }, "the picture");
     this.sliced = h("button", { onclick: () => this.picked("volume") }, "the slices");
-    this.inputs = ["x", "y", "z"].map((axis) => h("input", { type: "number", step: "0.1", placeholder: `${axis} mm`, "aria-label": `${axis} of the target, mm` }));
+    this.inputs = ["x", "y", "z"].map((axis) =>
+      h("input", { type: "number", step: "0.1", placeholder: `${axis} mm`, "aria-label": `${axis} of the target, mm` }),
+    );
     this.typed = h("button", { onclick: () => this.numbers() }, "Set");
     this.clear = h("button", { onclick: () => this.set(null) }, "Clear");
-    this.element = h("div", { class: "list" }, this.now, this.choice.select,
+    this.element = h(
+      "div",
+      { class: "list" },
+      this.now,
+      this.choice.select,
       h("div", { class: "row" }, h("span", { class: "dim" }, "or click in"), this.seen, this.sliced),
       h("p", { class: "dim" }, "or the volume's coordinates, mm (LPS)"),
-      h("div", { class: "xyz" }, this.inputs), h("div", { class: "row end" }, this.clear, this.typed));
+      h("div", { class: "xyz" }, this.inputs),
+      h("div", { class: "row end" }, this.clear, this.typed),
+    );
   }
 
   get note() {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/** The timeline of a replay: scrubbing in session time, marks of events; and pause and step of any source that takes them. */
+/** The timeline of a replay: scrubbing in session time, marks of events; pause and step of any source. */
 
 import { $, h, say, toast } from "./dom.js";
 import { INK } from "./palette.js";
@@ -22,10 +22,23 @@ export class Timeline {
     this.canvas = h("canvas", { tabindex: 0, role: "slider", "aria-label": "Time of the session" });
     this.play = h("button", { onclick: () => this.toggle(), "aria-label": "Play or pause" }, "▶");
     const speeds = SPEEDS.map((factor) => h("option", { value: factor, selected: factor === 1 }, `${factor} ×`));
-    this.speed = h("select", { title: "Speed", "aria-label": "Speed", onchange: () => this.run("speed", { factor: Number(this.speed.value) }) }, speeds);
+    this.speed = h(
+      "select",
+      {
+        title: "Speed",
+        "aria-label": "Speed",
+        onchange: () => this.run("speed", { factor: Number(this.speed.value) }),
+      },
+      speeds,
+    );
     this.time = h("span", { class: "time" }, "–");
     this.busy = h("progress", { hidden: true, title: "Frames registered so far" });
-    const [back, on] = [[-1, "‹"], [1, "›"]].map(([by, sign]) => h("button", { title: by < 0 ? "One frame back (←)" : "One frame on (→)", onclick: () => this.step(by) }, sign));
+    const [back, on] = [
+      [-1, "‹"],
+      [1, "›"],
+    ].map(([by, sign]) =>
+      h("button", { title: `One frame ${by < 0 ? "back (←)" : "on (→)"}`, onclick: () => this.step(by) }, sign),
+    );
     $("timeline").append(this.play, back, on, this.canvas, this.busy, this.time, this.speed);
     this.canvas.addEventListener("pointerdown", (event) => this.scrub(event, true));
     this.canvas.addEventListener("pointermove", (event) => this.scrub(event, false));
@@ -43,10 +56,16 @@ export class Timeline {
     $("timeline").hidden = !replay;
     if (!replay) return;
     this.stamps = stamps ?? new Float64Array();
-    if (this.speed !== document.activeElement) this.speed.value = SPEEDS.reduce((a, b) => (Math.abs(b - replay.speed) < Math.abs(a - replay.speed) ? b : a));
+    if (this.speed !== document.activeElement)
+      this.speed.value = SPEEDS.reduce((a, b) => (Math.abs(b - replay.speed) < Math.abs(a - replay.speed) ? b : a));
     const { registering } = replay;
     this.busy.hidden = !registering;
-    if (registering) Object.assign(this.busy, { max: registering.total, value: registering.done, title: `${registering.done} of ${registering.total} frames registered` });
+    if (registering)
+      Object.assign(this.busy, {
+        max: registering.total,
+        value: registering.done,
+        title: `${registering.done} of ${registering.total} frames registered`,
+      });
     this.draw();
   }
 
@@ -129,8 +148,13 @@ export class Timeline {
     let words = "";
     if (event) {
       const box = this.canvas.getBoundingClientRect();
-      const near = this.replay.events.filter((e) => Math.abs(this.x(e.stamp_s, box.width) - (event.clientX - box.left)) < 7);
-      words = near.slice(0, 4).map((e) => `${(e.stamp_s - this.replay.begin_s).toFixed(2)} s ${e.kind}: ${e.text}`).join("\n");
+      const near = this.replay.events.filter(
+        (e) => Math.abs(this.x(e.stamp_s, box.width) - (event.clientX - box.left)) < 7,
+      );
+      words = near
+        .slice(0, 4)
+        .map((e) => `${(e.stamp_s - this.replay.begin_s).toFixed(2)} s ${e.kind}: ${e.text}`)
+        .join("\n");
     }
     this.canvas.title = words;
   }
@@ -166,7 +190,13 @@ export class Timeline {
     const words = `${(stamp - begin_s).toFixed(2)} / ${(end_s - begin_s).toFixed(2)} s`;
     say(this.time, words);
     this.time.title = `frame ${(this.index ?? 0) + 1} of ${count}`;
-    for (const [name, value] of [["valuemin", 0], ["valuemax", count - 1], ["valuenow", this.index ?? 0], ["valuetext", words]]) this.canvas.setAttribute(`aria-${name}`, value);
+    for (const [name, value] of [
+      ["valuemin", 0],
+      ["valuemax", count - 1],
+      ["valuenow", this.index ?? 0],
+      ["valuetext", words],
+    ])
+      this.canvas.setAttribute(`aria-${name}`, value);
   }
 }
 
@@ -186,11 +216,20 @@ function shape(g, points) {
 }
 
 function triangle(g, x, y) {
-  shape(g, [[x, y - 4], [x + 4.5, y + 4], [x - 4.5, y + 4]]);
+  shape(g, [
+    [x, y - 4],
+    [x + 4.5, y + 4],
+    [x - 4.5, y + 4],
+  ]);
 }
 
 function diamond(g, x, y) {
-  shape(g, [[x, y - 6], [x + 5, y], [x, y + 6], [x - 5, y]]);
+  shape(g, [
+    [x, y - 6],
+    [x + 5, y],
+    [x, y + 6],
+    [x - 5, y],
+  ]);
 }
 
 function dot(g, x, y) {

@@ -4,22 +4,42 @@
 import { $, h, say } from "./dom.js";
 
 const WHOLE = [255, 127.5];
-const BOUNDS = [[2, 510], [-64, 320]]; // of width and level
+const BOUNDS = [
+  [2, 510],
+  [-64, 320],
+]; // of width and level
 
 export class Tools {
-  /** @param {object} settings shared with the worker @param {() => void} changed @param {import("./layout.js").Layout} layout */
+  /**
+   * @param {object} settings shared with the worker
+   * @param {() => void} changed
+   * @param {import("./layout.js").Layout} layout
+   */
   constructor(settings, changed, layout) {
     Object.assign(this, { settings, changed, layout });
-    this.mode = this.switch("How frame and slice are mixed", { alpha: "Blend", checkerboard: "Checker" }, (mode) => this.set({ mode }));
+    this.mode = this.switch("How frame and slice are mixed", { alpha: "Blend", checkerboard: "Checker" }, (mode) =>
+      this.set({ mode }),
+    );
     this.share = this.slider("Share of the slice", 0, 1, 0.01, (opacity) => this.set({ opacity }));
     this.tile = this.slider("Edge of the fields, mm", 3, 40, 1, (tile_mm) => this.set({ tile_mm }));
     this.contours = this.toggle("Contours", "Outlines of labels (o)", () => this.set({ contours: !settings.contours }));
     this.names = this.toggle("Names", "Names of the labels", () => this.set({ names: !settings.names }));
     this.names.classList.add("spare");
-    this.panes = this.switch("Which picture", { all: "All", us: "US", slice: "Slice", fused: "Fused" }, (pane) => layout.choose(pane));
+    this.panes = this.switch("Which picture", { all: "All", us: "US", slice: "Slice", fused: "Fused" }, (pane) =>
+      layout.choose(pane),
+    );
     this.levels = this.windowing();
     this.open = this.toggle("W/L", "Window and level; or drag on a picture", () => this.showLevels(this.levels.hidden));
-    $("tools").append(this.panes.element, this.mode.element, this.share.element, this.tile.element, this.contours, this.names, this.open, this.levels);
+    $("tools").append(
+      this.panes.element,
+      this.mode.element,
+      this.share.element,
+      this.tile.element,
+      this.contours,
+      this.names,
+      this.open,
+      this.levels,
+    );
     layout.onChange.push(() => this.show());
     this.show();
   }
@@ -52,7 +72,7 @@ export class Tools {
     this.open.setAttribute("aria-pressed", open);
   }
 
-  /** Width and level of "us" or "slice" by a drag, pixels of the page; as radiologists do it: right wider, down darker. */
+  /** Width and level of "us" or "slice" by a drag, pixels, as radiologists do it: right wider, down darker. */
   drag(pane, dx, dy) {
     const [width, level] = this.settings.windows[pane];
     this.setWindow(pane, [width + dx, level + 0.5 * dy]);
@@ -65,7 +85,10 @@ export class Tools {
 
   windowing() {
     this.levelSliders = [];
-    const rows = [["us", "Ultrasound"], ["slice", "Slice"]].map(([pane, caption]) => {
+    const rows = [
+      ["us", "Ultrasound"],
+      ["slice", "Slice"],
+    ].map(([pane, caption]) => {
       const sliders = ["window", "level"].map((name, part) => {
         const slider = this.slider(`${name} of the ${caption.toLowerCase()}`, ...BOUNDS[part], 1, (value) => {
           const next = [...this.settings.windows[pane]];
@@ -75,14 +98,26 @@ export class Tools {
         this.levelSliders.push({ pane, part, slider });
         return slider.element;
       });
-      const whole = h("button", { title: `Whole range of the ${caption.toLowerCase()}`, onclick: () => this.setWindow(pane, WHOLE) }, "Reset");
+      const whole = h(
+        "button",
+        { title: `Whole range of the ${caption.toLowerCase()}`, onclick: () => this.setWindow(pane, WHOLE) },
+        "Reset",
+      );
       return h("div", { class: "level" }, h("span", {}, caption), ...sliders, whole);
     });
     return h("div", { id: "levels", hidden: true }, rows);
   }
 
   slider(title, min, max, step, set) {
-    const input = h("input", { type: "range", min, max, step, title, "aria-label": title, oninput: () => set(Number(input.value)) });
+    const input = h("input", {
+      type: "range",
+      min,
+      max,
+      step,
+      title,
+      "aria-label": title,
+      oninput: () => set(Number(input.value)),
+    });
     const output = h("output", {});
     const show = (value, words) => {
       input.value = value;
@@ -92,7 +127,9 @@ export class Tools {
   }
 
   switch(title, choices, set) {
-    const buttons = Object.entries(choices).map(([value, words]) => h("button", { value, onclick: () => set(value) }, words));
+    const buttons = Object.entries(choices).map(([value, words]) =>
+      h("button", { value, onclick: () => set(value) }, words),
+    );
     const show = (value) => buttons.forEach((button) => button.setAttribute("aria-pressed", button.value === value));
     return { element: h("div", { class: "switch", role: "group", "aria-label": title }, buttons), show };
   }

@@ -29,7 +29,13 @@ const post = (message, transfer = []) => self.postMessage(message, transfer);
 
 function look() {
   const beginning = performance.now() < BEGIN_MS && !why && !hello;
-  const known = { connected: link.open || beginning, frame: frame?.header ?? null, status, hello, server_s: link.clock.server_s() };
+  const known = {
+    connected: link.open || beginning,
+    frame: frame?.header ?? null,
+    status,
+    hello,
+    server_s: link.clock.server_s(),
+  };
   return { ...decide(known), why };
 }
 
@@ -99,10 +105,6 @@ let last = "";
 function tick() {
   const seen = look();
   const { state, limitMs } = seen;
-  // a picture that grows older says how old it is
-  const key = `${state} ${state === "STALE" ? Math.round(seen.ageMs / 100) : ""} ${why}`;
-  if (key !== last) draw();
-  last = key;
   const { frames2d, drawMs, latencies, ages } = counts;
   counts.latencies = [];
   counts.ages = [];
@@ -110,6 +112,10 @@ function tick() {
   const times = { drawMs, blendMs: picture.blendMs };
   const seq = frame?.header.seq ?? -1;
   post({ type: "state", state, ageMs: seen.ageMs, limitMs, seq, frames2d, latencies, ages, times, clock, why });
+  // a picture that grows older says how old it is
+  const key = `${state} ${state === "STALE" ? Math.round(seen.ageMs / 100) : ""} ${why}`;
+  if (key !== last) draw();
+  last = key;
 }
 
 const ON = {
