@@ -11,7 +11,7 @@ from ..data.types import Volume
 
 # towards +x, +y, +z of LPS, and away
 TOWARDS, AWAY = "LPS", "RAI"
-OBLIQUE = math.sin(math.radians(22.5))  # share of a second direction that is worth a second letter
+OBLIQUE_DEG = 22.5  # off an axis: worth a second letter
 
 
 def in_patient(volume: Volume) -> bool:
@@ -46,5 +46,5 @@ def direction_letters(direction: list[float]) -> str:
     """Letters of a direction (x, y, z) in LPS that is not zero."""
     length = math.hypot(*direction)
     shares = sorted(((abs(v) / length, axis) for axis, v in enumerate(direction)), key=lambda s: (-s[0], s[1]))
-    kept = [shares[0], *(s for s in shares[1:2] if s[0] >= OBLIQUE)]
+    kept = [shares[0], *(s for s in shares[1:2] if s[0] >= math.sin(math.radians(OBLIQUE_DEG)))]
     return "".join((TOWARDS if direction[axis] > 0 else AWAY)[axis] for _, axis in kept)
