@@ -9,6 +9,7 @@ const GRID = "#1b242c";
 const TITLE_PX = 22; // a line of the title
 const LETTER_PX = 7.8; // of the title, with a number of three digits behind each label
 const LEAST_PX = 40;
+const GAP_S = 0.35;
 const LABELLED_PX = 72; // of a plot with numbers below
 
 function made(tag, style, text = "") {
@@ -186,13 +187,18 @@ export class Chart {
 
 function series({ colour, scale = "y", points, dash }) {
   const width = 1.6;
-  if (!points) return { stroke: colour, width, dash, scale, spanGaps: false, points: { show: alone } };
+  if (!points) return { stroke: colour, width, dash, scale, spanGaps: false, gaps: wide, points: { show: alone } };
   return {
     stroke: colour,
     scale,
     paths: () => null,
     points: { show: true, size: 7, width: 2, stroke: colour, paths: crosses },
   };
+}
+
+/** Frames of a replay that were skipped in the playing do not break a curve; a longer time without a number does. */
+function wide(u, _k, _first, _last, gaps) {
+  return gaps.filter(([from, to]) => u.posToVal(to, "x", true) - u.posToVal(from, "x", true) > GAP_S);
 }
 
 /** Dots only where a curve is short: of one row nothing else would be seen. */
