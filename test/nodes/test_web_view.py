@@ -199,7 +199,7 @@ def test_a_frame_carries_what_the_graph_knows_of_it(make: Callable[..., View], b
     bench.say("tf_static", TFMessage(transforms=statics), "tf_static")
     moving = [convert.transform_to_msg(se3.translation(v), 5.0, a, b) for v, a, b in LINKS[1:]]
     bench.say("tf", TFMessage(transforms=moving))
-    bench.until(lambda: "us_probe" in view.node.moments.transforms._parents)
+    bench.until(lambda: "us_probe" in view.node.moments._transforms._parents)
     view.estimate(4.9)
     bench.say("registration/breathing", convert.breathing_to_msg(Breathing(1.5, 12.0, 4.0), 5.0, "world"))
     bench.until(lambda: view.node.moments._breath is not None)

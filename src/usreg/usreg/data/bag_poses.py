@@ -66,6 +66,11 @@ def decode_pose(message: Any) -> Tensor:
     return _pose(message.position, message.orientation)
 
 
+def decode_poses(messages: Sequence[Any]) -> Tensor:
+    """(N, 4, 4) float64, mm, of Pose messages; raises as `decode_pose`."""
+    return _poses([(m.position, m.orientation) for m in messages])
+
+
 def _pose(position: Any, orientation: Any) -> Tensor:
     return _poses([(position, orientation)])[0]
 

@@ -98,11 +98,26 @@ class TransformBuffer:
         up, down = self._path(top, bottom)
         if up:
             raise MissingTransformError(f"'{bottom}' does not hang below '{top}'")
-        ns, pose, found = Time.from_msg(convert.s_to_stamp(stamp_s)).nanoseconds, se3.identity(), list[Any]()
+        ns, top_T_frame, found = Time.from_msg(convert.s_to_stamp(stamp_s)).nanoseconds, se3.identity(), list[Any]()
+        steps = self._steps(down, ns)
         for edge in reversed(down):
-            pose = pose @ self._at(edge, ns)
-            found.append((edge, pose))
+            top_T_frame = top_T_frame @ steps[edge]
+            found.append((edge, top_T_frame))
         return found
+
+    def _steps(self, edges: list[str], ns: int) -> dict[str, Tensor]:
+        """parent_T_child of edges at a time; samples of just this time are turned into poses together."""
+        moving = {edge: self._sample(edge, ns) for edge in edges if edge not in self._static}
+        exact = {edge: sample for edge, sample in moving.items() if sample is not None}
+        poses = convert.decode_transforms(TFMessage(transforms=list(exact.values())))
+        steps = {edge: pose.parent_T_child for edge, pose in zip(exact, poses, strict=True)}
+        return steps | {edge: self._at(edge, ns) for edge in edges if edge not in steps}
+
+    def _sample(self, edge: str, ns: int) -> TransformStamped | None:
+        """The sample of just this time."""
+        samples = self._moving[edge]
+        place = bisect_left(samples, ns, key=_stamp)
+        return samples[place][1] if place < len(samples) and samples[place][0] == ns else None
 
     def _path(self, target: str, source: str) -> tuple[list[str], list[str]]:
         """Edges from the target and from the source up to the first frame they share."""

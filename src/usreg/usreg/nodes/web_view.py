@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -165,8 +166,8 @@ class WebViewNode(Stage):
             (PoseWithCovarianceStamped, "registration/pose", self.moments.on_accepted, "result"),
             (Breathing, "registration/breathing", self.moments.on_breathing, "result"),
             (DiagnosticArray, "/diagnostics", self.on_diagnostics, "diagnostics"),
-            (TFMessage, "/tf_static", self.on_tf_static, "tf_static_in"),
-            (TFMessage, "/tf", self.on_tf, "tf"),
+            (TFMessage, "/tf_static", partial(self.moments.on_tf, static=True), "tf_static_in"),
+            (TFMessage, "/tf", self.moments.on_tf, "tf"),
         ]
         self._inputs = [qos.subscription(self, kind, name, self.guarded(on), how) for kind, name, on, how in small]
         self._inputs += [
@@ -239,16 +240,6 @@ class WebViewNode(Stage):
     def on_target(self, message: PointStamped) -> None:
         """A target in the volume, or none."""
         self.content.aim(convert.target_from_msg(message, self.frames.volume_frame))
-
-    def on_tf(self, message: TFMessage) -> None:
-        """Where the links of the arm are."""
-        for transform in message.transforms:
-            self.moments.transforms.set_transform(transform, "tf")
-
-    def on_tf_static(self, message: TFMessage) -> None:
-        """What does not move of them."""
-        for transform in message.transforms:
-            self.moments.transforms.set_transform_static(transform, "tf_static")
 
     def on_diagnostics(self, message: DiagnosticArray) -> None:
         """How the stages do; a pause is shown at once."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import threading
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -18,7 +19,6 @@ from usreg_msgs.msg import Registration
 from ..data.bag_poses import STATUS
 from ..data.types import Frame
 from ..errors import MissingTransformError, StalePoseError
-from ..geometry import se3
 from ..smoothing import Breathing
 from ..web.moment import Link, Moment
 from . import convert, tf
@@ -46,8 +46,10 @@ class Moments:
 
     def __init__(self, frames: FrameConfig, content: Content) -> None:
         self._frames, self._content = frames, content
-        self.transforms = tf.TransformBuffer()
+        self._transforms = tf.TransformBuffer()
+        self._lock = threading.Lock()  # of the transforms and the arrivals: the rest are single references
         self.paused = False
+        self._arrivals: deque[float] = deque(maxlen=PERIODS + 1)
         self.reset()
 
     def reset(self) -> None:
@@ -55,8 +57,9 @@ class Moments:
         self.estimate: Registration | None = None
         self._raw: tuple[float, Tensor] | None = None
         self._breath: tuple[float, Breathing] | None = None
-        self._arrivals: deque[float] = deque(maxlen=PERIODS + 1)
-        self.transforms.clear()
+        with self._lock:
+            self._arrivals.clear()
+            self._transforms.clear()
 
     # --- what came ------------------------------------------------------------------------------------------------
 
@@ -74,12 +77,23 @@ class Moments:
 
     def on_image(self) -> None:
         """An image arrived now."""
-        self._arrivals.append(time.monotonic())
+        with self._lock:
+            self._arrivals.append(time.monotonic())
+
+    def on_tf(self, message: Any, static: bool = False) -> None:
+        """Where the links of the arm are."""
+        with self._lock:
+            for transform in message.transforms:
+                if static:
+                    self._transforms.set_transform_static(transform, "tf_static")
+                else:
+                    self._transforms.set_transform(transform, "tf")
 
     @property
     def period_s(self) -> float:
         """Of the frames as they arrive."""
-        times = list(self._arrivals)
+        with self._lock:
+            times = list(self._arrivals)
         steps = [b - a for a, b in zip(times, times[1:], strict=False)]
         return statistics.median(steps) if len(steps) > 1 else math.nan
 
@@ -93,11 +107,7 @@ class Moments:
         """
         _, geometry = convert.decode_geometry(shot.parts["geometry"])
         frame = Frame(convert.image_from_msg(deserialize_message(shot.parts["image"], Image)), geometry, shot.stamp_s)
-        world_T_image = world_T_ct = None
-        if "pose" in shot.parts:
-            world_T_image = convert.decode_pose(shot.parts["pose"].pose.pose)
-        if "smoothed" in shot.parts:
-            world_T_ct = convert.decode_pose(shot.parts["smoothed"].pose.pose)
+        world_T_image, world_T_ct = _poses(shot)
         status, reason = self._status(shot)
         sigma_mm, sigma_rad = self._sigma(shot, world_T_ct)
         raw, truth = self._raw, self._content.truth
@@ -131,8 +141,8 @@ class Moments:
         volume = self._content.volume
         if world_T_ct is None or volume is None:
             return None, None
-        centre = se3.transform_points(world_T_ct, volume.grid.centre_ct[None])[0]
-        _, _, _, covariance = convert.decode_stamped_pose(shot.parts["smoothed"], centre)
+        origin_to_centre = world_T_ct[:3, :3] @ volume.grid.centre_ct
+        covariance = convert.covariance_from_ros(shot.parts["smoothed"].pose.covariance, origin_to_centre)
         sigma = covariance.diagonal().clamp_min(0.0).sqrt().tolist()
         return tuple(sigma[:3]), tuple(sigma[3:])
 
@@ -144,10 +154,18 @@ class Moments:
         """The arm from its base to the probe at the stamp; nothing where TF does not know it there."""
         frames = self._frames
         try:
-            chain = self.transforms.chain(frames.world_frame, frames.probe_frame, stamp_s)
+            with self._lock:
+                chain = self._transforms.chain(frames.world_frame, frames.probe_frame, stamp_s)
         except (MissingTransformError, StalePoseError):
             return ()
         return tuple(Link(name, pose) for name, pose in chain)
+
+
+def _poses(shot: Shot) -> tuple[Tensor | None, Tensor | None]:
+    """world_T_image and world_T_ct, where they came; turned into poses together."""
+    names = [name for name in ("pose", "smoothed") if name in shot.parts]
+    found = dict(zip(names, convert.decode_poses([shot.parts[n].pose.pose for n in names]), strict=True))
+    return found.get("pose"), found.get("smoothed")
 
 
 def _told(estimate: Registration | None) -> dict[str, Any]:
