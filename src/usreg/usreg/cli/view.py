@@ -44,9 +44,10 @@ def view(
     if bag:
         _view_recording(Path(bag), settings, session, register, rate, loop, open_browser)
         return
-    for name, given in (("--session", session), ("--register", register), ("--loop", loop), ("--rate", rate != 1.0)):
-        if given:
-            raise ConfigError(f"{name} goes with a recording: name the session or the bag to show")
+    only = {"--session": session, "--register": register is not None, "--loop": loop, "--rate": rate != 1.0}
+    if any(only.values()):
+        given = ", ".join(name for name, value in only.items() if value)
+        raise ConfigError(f"{given} goes with a recording: name the session or the bag to show")
     raise typer.Exit(_view_graph(settings, namespace, network))
 
 
