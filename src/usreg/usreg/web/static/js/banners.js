@@ -2,7 +2,7 @@
 /** What a pane says in words: which it is, for research only, why there is no slice, that it is not the present. */
 
 import { INK } from "./palette.js";
-import { text, wrapped } from "./words.js";
+import { measured, text, wrapped } from "./words.js";
 
 export const GROUND = "#05070a";
 const TITLES = { us: "ULTRASOUND", slice: "SLICE", fused: "FUSED" };
@@ -24,12 +24,13 @@ export function title(pen, layer) {
   const { g, rect, size, ratio, look } = pen;
   const modality = rect.pane === "us" ? "" : ` ${look.scene?.volume?.modality ?? ""}`;
   const words = TITLES[rect.pane] + (rect.pane === "slice" ? modality : "");
+  const style = { size: 0.95 * size, colour: INK.dim, weight: 600 };
+  const [x, y] = [rect.x + 0.7 * size, rect.y + 1.35 * size];
+  text(g, words, x, y, style);
   const levels = levelWords(rect.pane, look.settings.windows);
-  text(g, words + levels, rect.x + 0.7 * size, rect.y + 1.35 * size, {
-    size: 0.95 * size,
-    colour: INK.dim,
-    weight: 600,
-  });
+  const after = measured(g, words, 1.05 * style.size) + size;
+  const beside = after + measured(g, levels, style.size) < rect.w / 2 - 2 * size; // the letter at the top
+  text(g, levels, beside ? x + after : x, beside ? y : y + 1.3 * size, style);
   if (rect.pane === "us" || (layer && pen.header.fused)) return;
   refused(pen, 4 * ratio);
 }
@@ -40,7 +41,7 @@ function levelWords(pane, windows) {
     ([name, [w, l]]) => (pane === "fused" || pane === name) && (w !== 255 || l !== 127.5),
   );
   const name = (key) => (pane === "fused" ? ` ${key === "us" ? "US" : "slice"}` : "");
-  return changed.map(([key, [w, l]]) => `  ${name(key)} W ${Math.round(w)} L ${Math.round(l)}`).join("");
+  return changed.map(([key, [w, l]]) => `${name(key)} W ${Math.round(w)} L ${Math.round(l)}`.trim()).join("  ");
 }
 
 /** No volume is laid over the frame: the word and the reason, and a red edge unless it only has to be waited for. */

@@ -33,11 +33,13 @@ export function shown(value, digits = 1, unit = "") {
   return value === null || value === undefined || !Number.isFinite(value) ? "–" : value.toFixed(digits) + unit;
 }
 
-/** A short message at the edge; goes by itself. */
+/** A short message at the edge; goes by itself. The same words are shown once. */
 export function toast(words, kind = "info") {
-  const element = h("p", { class: `toast ${kind}` }, words);
+  const there = [...$("toasts").children].find((element) => element.textContent === words);
+  const element = there ?? h("p", { class: `toast ${kind}` }, words);
   $("toasts").append(element);
-  setTimeout(() => element.remove(), kind === "bad" ? 9000 : 4000);
+  clearTimeout(element.timer);
+  element.timer = setTimeout(() => element.remove(), kind === "bad" ? 9000 : 4000);
 }
 
 /** Ask before something that cannot be taken back. @returns {Promise<boolean>} */

@@ -39,8 +39,9 @@ export function centreInCt(header) {
   return apply(inverse(header.world_T_ct), apply(header.world_T_image, centre));
 }
 
-/** A point in LPS mm in words: "L 12.0  P 3.4  S 56.1". */
-export function inWords(ct) {
+/** A point in LPS mm in words: "L 12.0  P 3.4  S 56.1"; "x 12.0  y 3.4 ..." where the frame is not the patient's. */
+export function inWords(ct, inPatient = true) {
+  if (!inPatient) return ct.map((value, axis) => `${"xyz"[axis]} ${value.toFixed(1)}`).join("  ");
   return ct
     .map((value, axis) => `${["LR", "PA", "SI"][axis][value < 0 ? 1 : 0]} ${Math.abs(value).toFixed(1)}`)
     .join("  ");

@@ -99,7 +99,7 @@ export function readout(pen, named) {
   const top = pixelToImage(header.pixel_to_mm, header.skin_px ?? [0, 0]);
   lines.push(`depth ${(point[1] - top[1]).toFixed(0)} mm`);
   if (header.world_T_ct && header.world_T_image) {
-    lines.push(`${inWords(apply(inverse(header.world_T_ct), apply(header.world_T_image, point)))} mm`);
+    lines.push(`${inWords(apply(inverse(header.world_T_ct), apply(header.world_T_image, point)), Boolean(header.letters))} mm`);
   }
   const [width, height] = [
     Math.max(...lines.map((line) => measured(g, line, 0.95 * size))) + 1.2 * size,

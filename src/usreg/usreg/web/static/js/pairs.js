@@ -72,7 +72,7 @@ export class Pairs {
       { "aria-label": `Remove pair ${i + 1}`, onclick: () => this.use(this.pairs.filter((_, j) => j !== i)) },
       "×",
     );
-    const words = ct ? inWords(ct) : "volume point missing";
+    const words = ct ? inWords(ct, this.desk.session.scene?.volume?.in_patient) : "volume point missing";
     return h(
       "li",
       { class: ct ? "" : "open" },

@@ -4,7 +4,7 @@
 import { h, toast } from "./dom.js";
 
 const FACE = "system-ui, 'Noto Sans', sans-serif";
-const HEAD = 52;
+const HEAD = 52; // of a picture up to 1400 wide
 const FOOT = 30;
 
 /**
@@ -67,27 +67,29 @@ function compose(hello, taken, scene, now) {
     width: Math.round((image.width * height) / Math.max(1, image.height)),
   }));
   const width = parts.reduce((sum, part) => sum + part.width, 0);
+  const scale = Math.max(1, width / 1400);
+  const [head, foot] = [Math.round(HEAD * scale), Math.round(FOOT * scale)];
   const canvas = h("canvas");
-  Object.assign(canvas, { width, height: HEAD + height + FOOT });
+  Object.assign(canvas, { width, height: head + height + foot });
   const g = canvas.getContext("2d");
   g.fillStyle = "#0b0f14";
   g.fillRect(0, 0, canvas.width, canvas.height);
   let x = 0;
   for (const part of parts) {
-    g.drawImage(part.image, x, HEAD, part.width, height);
+    g.drawImage(part.image, x, head, part.width, height);
     x += part.width;
   }
   const write = (words, at, y, size, colour, align = "left") => {
-    Object.assign(g, { font: `600 ${size}px ${FACE}`, fillStyle: colour, textAlign: align });
+    Object.assign(g, { font: `600 ${size * scale}px ${FACE}`, fillStyle: colour, textAlign: align });
     g.fillText(words, at, y, width - 24);
   };
   const word = taken.state === "LIVE" ? header.status.replaceAll("_", " ") : `${taken.state} · ${header.status}`;
-  write(word, 12, 34, 26, header.accepted && taken.state === "LIVE" ? "#2cc295" : "#e69f00");
-  write(hello.notice, width - 12, 34, 20, "#f0e442", "right");
+  write(word, 12, 34 * scale, 26, header.accepted && taken.state === "LIVE" ? "#2cc295" : "#e69f00");
+  write(hello.notice, width - 12, 34 * scale, 20, "#f0e442", "right");
   const score = header.score === null ? "" : ` · score ${header.score.toFixed(2)}`;
   const frame = `frame ${header.seq} at ${header.stamp_s.toFixed(3)} s${score}`;
   const told = `usreg ${hello.version} · ${hello.title} · ${frame} · saved ${now.toISOString()}`;
-  write(told, 12, canvas.height - 10, 14, "#cfd8df");
+  write(told, 12, canvas.height - 10 * scale, 14, "#cfd8df");
   return new Promise((resolve, reject) =>
     canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error("the picture is empty"))), "image/png"),
   );

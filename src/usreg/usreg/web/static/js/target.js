@@ -41,13 +41,13 @@ export class Target {
   show() {
     const { desk } = this;
     const ct = desk.session.frame?.target?.ct ?? desk.session.scene?.target_ct;
-    say(this.now, ct ? `At ${inWords(ct)} mm` : "No target is set.");
+    say(this.now, ct ? `At ${inWords(ct, desk.session.scene?.volume?.in_patient)} mm` : "No target is set.");
     this.choice.fill(desk.landmarks);
     desk.allow("target", this.choice.select, this.seen, this.sliced, this.typed, this.clear, ...this.inputs);
   }
 
   set(ct) {
-    return this.desk.ask("target", { ct }, ct ? `Target at ${inWords(ct)} mm` : "Target cleared");
+    return this.desk.ask("target", { ct }, ct ? "Target set" : "Target cleared");
   }
 
   named() {
