@@ -34,7 +34,7 @@ OPEN = """async ([size, ct_T_index]) => {
   document.body.append(pane);
   window.slices = new Slices(pane);
   window.slices.onPick((ct) => (window.picked = ct));
-  const volume = { size, ct_T_index, window: [0, 255], url: "/volume.nii.gz", labels_url: null };
+  const volume = { size, ct_T_index, window: [0, 255], url: "/volume.nii.gz", labels_url: null, in_patient: true };
   await window.slices.open({ organs: [], volume });
 }"""
 SEEN = """async (ct) => {

@@ -28,6 +28,7 @@ export class Slices {
   /** Show the volume of a scene's header; throws where there is none or it cannot be fetched. */
   async open(scene) {
     if (!scene?.volume) throw new Error("No volume is loaded, so there are no slices.");
+    this._inPatient = scene.volume.in_patient;
     this._build();
     this._say("Loading the volume …");
     try {
@@ -130,7 +131,7 @@ export class Slices {
       multiplanarShowRender: SHOW_RENDER.NEVER,
       sagittalNoseLeft: true,
       multiplanarPadPixels: 4,
-      isOrientationTextVisible: true,
+      isOrientationTextVisible: scene.volume.in_patient,
       showAllOrientationMarkers: true,
       crosshairColor: [0.94, 0.89, 0.26, 0.8],
       crosshairWidthUnit: "mm",
@@ -222,7 +223,7 @@ export class Slices {
   }
 
   _tell() {
-    const words = this.centre ? `${inWords(this.centre)} mm` : "";
+    const words = this.centre ? `${inWords(this.centre, this._inPatient)} mm` : "";
     if (this._where.textContent !== words) this._where.textContent = words;
   }
 

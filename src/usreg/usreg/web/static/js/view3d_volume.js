@@ -43,7 +43,7 @@ export class VolumeParts {
       lines(edges, INK.orange, { dashMm: 0.025 * this.box.radius }),
       axesOf(0.6 * axes, this.box.centre, true),
     );
-    this.letters = sideLetters(this.box);
+    this.letters = volume.in_patient ? sideLetters(this.box) : []; // a tracker's frame knows no left and right
   }
 
   /** Draw an organ; one that comes again is left as it is. */
