@@ -63,7 +63,7 @@ export class Tools {
     this.names.setAttribute("aria-pressed", settings.names);
     for (const { pane, part, slider } of this.levelSliders) {
       const value = settings.windows[pane][part];
-      slider.show(value, String(Math.round(value)));
+      slider.show(value, `${"WL"[part]} ${Math.round(value)}`);
     }
   }
 
