@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Nodes under test in this process: an executor, a namespace for each test, messages in and out."""
 
+import importlib.util
 import itertools
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -112,3 +114,23 @@ def bench(ros: None) -> Iterator[Bench]:
     made = Bench()
     yield made
     made.close()
+
+
+@pytest.fixture
+def make_view(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
+    """Makes the node web_view with its graph played by the test, see view_bench.py."""
+    spec = importlib.util.spec_from_file_location("view_bench", Path(__file__).with_name("view_bench.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    made: list[Any] = []
+
+    def build(**parameters: Any) -> Any:
+        made.append(module.View(bench, tmp_path, **parameters))
+        return made[-1]
+
+    build.page = module.Page  # type: ignore[attr-defined]
+    yield build
+    for view in made:
+        view.close()

@@ -187,9 +187,9 @@ def run(
         ) from error
 
     write = None if report is None else _reporter(report)
-    shown = {"say": typer.echo, "live": sys.stdout.isatty()}
+    table, say = sys.stdout.isatty(), typer.echo
     code = runner.run_session(
-        session, bag, rate, record, write, processes, network, arguments or [], **shown, step=step
+        session, bag, rate, record, write, processes, network, arguments or [], say, table, step=step
     )
     raise typer.Exit(code)
 

@@ -18,7 +18,11 @@ from . import qos
 PERIOD_S = 1.0
 TAIL = 10  # periods over which the 99th percentile of the latency is taken
 LEVELS = {"OK": DiagnosticStatus.OK, "WARN": DiagnosticStatus.WARN, "ERROR": DiagnosticStatus.ERROR}
-LEVEL_NAMES = {level: name for name, level in LEVELS.items()}
+
+
+def level_name(level: bytes) -> str:
+    """OK, WARN or ERROR of a status' level."""
+    return next((name for name, known in LEVELS.items() if known == level), "ERROR")
 
 
 class Diagnostics:

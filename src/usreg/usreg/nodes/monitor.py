@@ -15,7 +15,7 @@ from usreg_msgs.msg import Registration
 from ..data.bag_poses import STATUS
 from ..web.status import Board
 from . import qos
-from .diagnostics import LEVEL_NAMES
+from .diagnostics import level_name
 from .terminal import Display
 
 LINE_S, TABLE_S = 2.0, 0.5
@@ -52,7 +52,7 @@ class Monitor(Node):
         """How a stage does; the page's address is told once it is known."""
         for status in message.status:
             values = {pair.key: pair.value for pair in status.values}
-            self.board.take(status.name, LEVEL_NAMES.get(status.level, "ERROR"), status.message, values)
+            self.board.take(status.name, level_name(status.level), status.message, values)
         url = self.board.fact("web_view", "url")
         if url and url != self.url:
             self.url = url

@@ -35,7 +35,7 @@ from ..web.status import Board, Recorder, Status, hello_message, status_message
 from ..web.wire import pack
 from . import convert, graph, parameters, qos
 from .base import Stage, leave, run_node
-from .diagnostics import LEVEL_NAMES
+from .diagnostics import level_name
 from .pairs import StampPairs
 from .player_config import stamp_ns
 from .volume import VolumeConfig
@@ -245,7 +245,7 @@ class WebViewNode(Stage):
         """How the stages do; a pause is shown at once."""
         for status in message.status:
             values = {pair.key: pair.value for pair in status.values}
-            self.board.take(status.name, LEVEL_NAMES.get(status.level, "ERROR"), status.message, values)
+            self.board.take(status.name, level_name(status.level), status.message, values)
         paused = self.board.fact("player", "paused") == "True"
         if paused != self.moments.paused:
             self.moments.paused = paused
