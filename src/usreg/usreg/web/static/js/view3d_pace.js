@@ -8,6 +8,7 @@ const SHARPER_BELOW = 0.75; // of the budget
 const FORGET = 3; // frames after a change that do not count: buffers and shaders are made then
 const PATIENCE = 40; // frames before the first try to be sharper; each try that fails doubles it
 const BUSY_SHARE = 0.75; // of the time that may go into 3D; the rest is for the 2D picture
+const ENOUGH_MS = 90; // from a frame to the next: where that is reached, half of the time is left to registration
 const LEAST_MS = 14; // from a frame to the next
 
 /** Decides the scale of the drawing buffer (1: one pixel a CSS pixel) and the time of the next frame. */
@@ -39,7 +40,8 @@ export class Pace {
 
   /** Milliseconds to wait after a frame that took `ms`. */
   restMs(ms) {
-    return Math.max(LEAST_MS - ms, ms * (1 / BUSY_SHARE - 1));
+    const rest = Math.max(ms * (1 / BUSY_SHARE - 1), ENOUGH_MS - ms);
+    return Math.max(LEAST_MS - ms, Math.min(ms, rest));
   }
 
   _step(by) {
