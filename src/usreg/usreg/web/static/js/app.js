@@ -40,13 +40,14 @@ function start() {
     snapshot: () => snapshot(session, panes, layout),
   });
 
-  let shown = 0;
+  let shown = { at: 0, words: "" };
   session.addEventListener("state", ({ detail }) => {
     panes.stale(detail.state === "STALE" || detail.state === "CLOSED");
+    const words = `${detail.state} ${detail.told?.status}`;
     const now = performance.now();
-    if (now - shown < BAR_MS && document.body.dataset.state === detail.state) return;
-    shown = now;
-    bar.show(detail, session.frame, session.status);
+    if (now - shown.at < BAR_MS && words === shown.words) return;
+    shown = { at: now, words };
+    bar.show(detail, session.status);
     side.show();
     timeline.show();
     keys.show();

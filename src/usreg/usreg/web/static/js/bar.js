@@ -48,8 +48,9 @@ export class Bar {
     this.truth = hello.replay?.has_truth ?? false;
   }
 
-  /** @param {object} seen the worker's report @param {object|null} frame newest header @param {object|null} status */
-  show(seen, frame, status) {
+  /** @param {object} seen the worker's report @param {object|null} status newest message of the stages */
+  show(seen, status) {
+    const frame = seen.told;
     const [kind, sign, word, why] = headline(seen, frame);
     document.body.dataset.state = seen.state;
     $("word").className = kind;

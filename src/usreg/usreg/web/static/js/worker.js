@@ -14,6 +14,19 @@ const STATE_MS = 50;
 const BEGIN_MS = 3000; // before that a connection that is not there yet is not called lost
 const SOON_MS = 16;
 const FOR_THE_PAGE = ["image", "outline", "trail"]; // of a frame
+// what the bar shows: it must not wait for 3D, which the page's copy of a frame does
+const FOR_THE_BAR = [
+  "status",
+  "reason",
+  "note",
+  "system",
+  "score",
+  "probability",
+  "sigma_mm",
+  "pose_age_s",
+  "tre_mm",
+  "period_s",
+];
 
 let link = null;
 let picture = null;
@@ -79,10 +92,12 @@ function forget() {
 function onMessage(message) {
   const { header, buffers } = message;
   if (header.type === "frame") {
+    const changed = frame?.header.status !== header.status;
     frame = message;
     draw();
     drawn();
     hand();
+    if (changed) tick();
     return;
   }
   if (header.type === "hello") {
@@ -111,7 +126,8 @@ function tick() {
   const clock = { error_ms: link.clock.error_ms, server_s: link.clock.server_s() };
   const times = { drawMs, blendMs: picture.blendMs };
   const seq = frame?.header.seq ?? -1;
-  post({ type: "state", state, ageMs: seen.ageMs, limitMs, seq, frames2d, latencies, ages, times, clock, why });
+  const told = frame && Object.fromEntries(FOR_THE_BAR.map((name) => [name, frame.header[name]]));
+  post({ type: "state", state, ageMs: seen.ageMs, limitMs, seq, told, frames2d, latencies, ages, times, clock, why });
   // a picture that grows older says how old it is
   const key = `${state} ${state === "STALE" ? Math.round(seen.ageMs / 100) : ""} ${why}`;
   if (key !== last) draw();
