@@ -201,6 +201,19 @@ def test_own_tf2_msgs_is_complete() -> None:
     assert (TOP / "underlay" / "COLCON_IGNORE").exists()
 
 
+def test_every_file_of_the_page_is_in_the_package() -> None:
+    """Scripts, styles, licences of what is shipped, and their checksums."""
+    tree = ast.parse((PACKAGE / "setup.py").read_text(encoding="utf-8"))
+    call = next(n for n in ast.walk(tree) if isinstance(n, ast.Call) and ast.unparse(n.func) == "setup")
+    data = next(ast.unparse(word.value) for word in call.keywords if word.arg == "package_data")
+    patterns = re.findall(r"'([^']+)'", data)
+    folder = PACKAGE / "usreg"
+    listed = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
+    page = {path for path in (folder / "web" / "static").rglob("*") if path.is_file()}
+    assert {"index.html", "SHA256SUMS"} <= {path.name for path in page} and {".js", ".css"} <= {p.suffix for p in page}
+    assert any("LICENSE" in path.name for path in page) and page <= listed
+
+
 def test_shared_folders_are_installed() -> None:
     """Where usreg is installed (make build), its share folder holds every file of the shared folders."""
     share = Path(sys.prefix) / "share" / "usreg"

@@ -10,6 +10,8 @@ import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not importable by this python: run through make test")
 pytest.importorskip("usreg_msgs", reason="usreg_msgs is not built: run make build")
+from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
+
 import usreg.nodes.base as base  # noqa: E402
 from usreg.errors import GeometryError  # noqa: E402
 
@@ -50,6 +52,47 @@ def test_a_callback_that_is_refused_is_counted_and_the_node_goes_on(bench: Any) 
     call = node.guarded(refuse)
     assert call(-1) is None and call(3) == 3
     assert node.diagnostics.drops == {"GeometryError": 1}
+
+
+def told(messages: list[Any]) -> dict[str, str]:
+    """Values of the newest word of the node `small`."""
+    found = [s for m in messages for s in m.status if s.name.endswith("/small: small")]
+    return {p.key: p.value for p in found[-1].values} if found else {}
+
+
+def test_diagnostics_hold_the_tail_of_the_latency_over_ten_seconds(bench: Any) -> None:
+    heard = bench.hear(DiagnosticArray, "/diagnostics", "diagnostics")
+    node = bench.add(Small)
+    now = node.now_s()
+    for k in range(100):
+        node.diagnostics.done(now - 0.001 * k, 0.002)
+    node.diagnostics.publish()
+    bench.until(lambda: told(heard).get("results") == "100")
+    values = told(heard)
+    assert float(values["latency_median_s"]) == pytest.approx(0.05, abs=0.03)
+    assert 0.0 <= float(values["latency_p99_s"]) - float(values["latency_median_s"]) - 0.0485 < 0.002
+    tail = values["latency_p99_s"]
+    node.diagnostics.publish()  # nothing has come since
+    bench.until(lambda: told(heard)["latency_median_s"] == "nan")
+    assert told(heard)["latency_p99_s"] == tail
+    for _ in range(10):
+        node.diagnostics.publish()
+    bench.until(lambda: told(heard)["latency_p99_s"] == "nan")
+
+
+def test_a_change_is_published_at_once_and_costs_no_figure(bench: Any) -> None:
+    heard = bench.hear(DiagnosticArray, "/diagnostics", "diagnostics")
+    node = bench.add(Small)
+    node.diagnostics.done(node.now_s())
+    node.diagnostics.done(float("nan"))
+    node.diagnostics.publish()
+    bench.until(lambda: told(heard).get("results") == "2")
+    rate = told(heard)["rate_hz"]
+    node.diagnostics.done(node.now_s())
+    node.diagnostics.fact("paused", True)
+    node.diagnostics.publish_now()
+    bench.until(lambda: told(heard).get("paused") == "True")
+    assert told(heard)["rate_hz"] == rate and told(heard)["results"] == "3"
 
 
 @pytest.fixture

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 pytest.importorskip("rclpy", reason="ROS 2 is not importable by this python: run through make test")
 pytest.importorskip("usreg_msgs", reason="usreg_msgs is not built: run make build")
 from builtin_interfaces.msg import Time  # noqa: E402
+from geometry_msgs.msg import Point, PointStamped  # noqa: E402
 from rclpy.serialization import deserialize_message, serialize_message  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
+from usreg_msgs.msg import Breathing as BreathingMsg  # noqa: E402
 
 from usreg.data import bag_messages, bag_poses  # noqa: E402
 from usreg.data.types import Estimate, Rigid, Volume  # noqa: E402
@@ -26,6 +28,7 @@ from usreg.geometry.grid import VoxelGrid  # noqa: E402
 from usreg.geometry.plane import PlaneGeometry, PlaneGrid, ProjectionGeometry  # noqa: E402
 from usreg.geometry.sector import SectorGeometry  # noqa: E402
 from usreg.nodes import convert  # noqa: E402
+from usreg.smoothing import Breathing  # noqa: E402
 
 numbers = st.floats(-300, 300, allow_nan=False)
 twists = st.lists(st.floats(-3, 3, allow_nan=False), min_size=6, max_size=6)
@@ -265,6 +268,31 @@ def test_a_refusal_carries_no_pose_that_could_be_used() -> None:
     assert (message.status, message.reason) == (3, "the frame lies outside")
     with pytest.raises(GeometryError):
         convert.decode_registration(message)
+
+
+def test_a_breath_comes_back_in_its_units() -> None:
+    breath = Breathing(1.5, 12.0, 4.0)
+    message = deserialize_message(serialize_message(convert.breathing_to_msg(breath, 2.5, "world")), BreathingMsg)
+    assert (message.phase, message.depth, message.period) == (1.5, pytest.approx(0.012), 4.0)
+    assert convert.breathing_from_msg(message) == Breathing(1.5, pytest.approx(12.0), 4.0)
+    assert (convert.stamp_to_s(message.header.stamp), message.header.frame_id) == (2.5, "world")
+    message.depth = math.nan
+    with pytest.raises(GeometryError):
+        convert.breathing_from_msg(message)
+
+
+def test_a_target_is_a_point_of_the_volume_or_none() -> None:
+    message = PointStamped(point=Point(x=0.01, y=-0.02, z=0.03))
+    message.header.frame_id = "ct"
+    found = convert.target_from_msg(message, "ct")
+    assert found is not None and found.tolist() == pytest.approx([10.0, -20.0, 30.0])
+    message.point = Point(x=math.nan, y=math.nan, z=math.nan)
+    assert convert.target_from_msg(message, "ct") is None
+    message.point.x = 1.0
+    with pytest.raises(GeometryError, match="not finite"):
+        convert.target_from_msg(message, "ct")
+    with pytest.raises(GeometryError, match="not in 'mr'"):
+        convert.target_from_msg(message, "mr")
 
 
 def test_volume_is_told_in_metres() -> None:

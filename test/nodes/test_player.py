@@ -11,6 +11,8 @@ import torch
 
 pytest.importorskip("rclpy", reason="ROS 2 is not importable by this python: run through make test")
 pytest.importorskip("usreg_msgs", reason="usreg_msgs is not built: run make build")
+import rclpy  # noqa: E402
+from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
 from geometry_msgs.msg import PoseWithCovarianceStamped  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
@@ -182,6 +184,18 @@ def test_nothing_is_played_before_the_subscribers_are_there(bench: Any, bag: Pat
     assert len(second) == FRAMES
 
 
+def test_nobody_waits_for_who_only_looks_on(bench: Any, bag: Path) -> None:
+    page = rclpy.create_node("web_view", namespace=bench.namespace)
+    try:
+        for topic in ("us/image", "registration/estimate"):
+            page.create_subscription(Image, topic, lambda message: None, qos.profile("newest"))
+        bench.until(lambda: bench.probe.count_subscribers("registration/estimate") == 1)
+        played = Played(bench, bag, wait_for=["us/image=1", "registration/estimate=1"], wait_s=0.5).to_the_end()
+    finally:
+        page.destroy_node()
+    assert played.node.failed and "['registration/estimate']" in played.node.diagnostics.condition[1]
+
+
 def test_a_listener_that_never_comes_is_told_by_name(bench: Any, bag: Path) -> None:
     played = Played(bench, bag, wait_for=["registration/estimate=3"], wait_s=0.3).to_the_end()
     assert played.node.failed and not played.images
@@ -191,7 +205,14 @@ def test_a_listener_that_never_comes_is_told_by_name(bench: Any, bag: Path) -> N
 def test_pause_and_go_on(bench: Any, bag: Path) -> None:
     played = Played(bench, bag, rate=0.4)
     bench.until(lambda: len(played.images) == 2)
+    assert played.node.diagnostics.facts["paused"] == "False"
+    told = bench.hear(DiagnosticArray, "/diagnostics", "diagnostics")
+    bench.until(lambda: bool(told))  # the next one by the second comes later
+    told.clear()
     assert bench.call(SetBool, "player/pause", SetBool.Request(data=True)).success
+    bench.until(
+        lambda: any(p.key == "paused" and p.value == "True" for p in told[0].status[0].values) if told else False
+    )
     heard, clock = len(played.images), len(played.clock)
     bench.spin(0.4)
     assert len(played.images) <= heard + 1 and len(played.clock) <= clock + 15
@@ -201,6 +222,7 @@ def test_pause_and_go_on(bench: Any, bag: Path) -> None:
     bench.call(SetBool, "player/pause", SetBool.Request(data=False))
     played.to_the_end()
     assert len(played.images) == FRAMES
+    assert (played.node.diagnostics.facts["paused"], played.node.diagnostics.facts["ended"]) == ("False", "True")
 
 
 def test_a_step_is_one_frame_and_what_lies_before_the_next(bench: Any, bag: Path) -> None:

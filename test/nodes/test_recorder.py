@@ -3,6 +3,7 @@
 
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -116,6 +117,18 @@ def test_start_and_stop_by_service(bench: Any, tmp_path: Path) -> None:
     bench.until(lambda: node.diagnostics.total == 2)
     node.stop()
     assert [m.data[0] for m in recorded(tmp_path / "take_2", f"/{bench.namespace}/us/image")] == [3]
+
+
+def test_a_dated_recorder_names_each_bag_by_its_start(bench: Any, tmp_path: Path) -> None:
+    target = tmp_path / "recordings" / "usreg"
+    node = bench.add(RecorderNode, bag=str(target), topics=["us/image"], autostart=False, dated=True)
+    assert node.diagnostics.facts == {"recording": "False", "path": ""}
+    assert bench.call(Trigger, "recorder/start", Trigger.Request()).success
+    (made,) = target.parent.iterdir()
+    assert re.fullmatch(r"usreg_\d{8}_\d{6}", made.name)
+    assert node.diagnostics.facts == {"recording": "True", "path": str(made)}
+    assert bench.call(Trigger, "recorder/stop", Trigger.Request()).success
+    assert node.diagnostics.facts["recording"] == "False" and not list(node.subscriptions)
 
 
 def test_a_topic_of_an_unknown_name_is_taken_from_its_publisher(bench: Any, tmp_path: Path) -> None:

@@ -10,12 +10,14 @@ import torch
 pytest.importorskip("rclpy", reason="ROS 2 is not importable by this python: run through make test")
 pytest.importorskip("usreg_msgs", reason="usreg_msgs is not built: run make build")
 from geometry_msgs.msg import PoseWithCovarianceStamped  # noqa: E402
+from usreg_msgs.msg import Breathing as BreathingMsg  # noqa: E402
 from usreg_msgs.msg import Hypotheses  # noqa: E402
 
 from usreg.data.types import Estimate, Rigid  # noqa: E402
 from usreg.geometry import se3  # noqa: E402
 from usreg.nodes import convert  # noqa: E402
 from usreg.nodes.pose_smoothing import PoseSmoothingNode  # noqa: E402
+from usreg.smoothing import Breathing  # noqa: E402
 
 TRUTH = se3.exp(torch.tensor([30.0, -20.0, 10.0, 0.1, 0.2, 0.3], dtype=torch.float64))
 BEGIN = se3.translation(torch.tensor([2.0, 1.0, 0.0], dtype=torch.float64)) @ TRUTH
@@ -112,3 +114,25 @@ def test_the_lagged_pose_comes_with_the_stamps_of_the_frames(bench: Any) -> None
     stamps = [convert.stamp_to_s(m.header.stamp) for m in lagged]
     assert stamps == pytest.approx([5.0 + 0.1 * k for k in range(len(stamps))])
     assert translation_mm(lagged[2]) == pytest.approx(TRUTH[:3, 3].tolist(), abs=0.3)
+
+
+def test_the_breath_is_published_while_one_is_followed_and_somebody_listens(
+    bench: Any, smoothed: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = bench.add(PoseSmoothingNode)
+    say_start(bench)
+    bench.until(lambda: node.given is not None)
+    asked: list[float] = []
+    known = {5.1: Breathing(1.0, 12.0, 4.0), 5.2: None, 5.3: Breathing(1.3, 12.0, 4.0)}
+    monkeypatch.setattr(node.filter, "breathing", lambda stamp_s: (asked.append(stamp_s), known[stamp_s])[1])
+    say_pose(bench, 5.0)
+    bench.until(lambda: len(smoothed) == 1)
+    assert asked == [], "nobody listens"
+    heard = bench.hear(BreathingMsg, "registration/breathing")
+    bench.until(lambda: node.breathing_out.get_subscription_count() == 1)
+    say_estimate(bench, 5.0)
+    for stamp_s in known:
+        say_pose(bench, stamp_s)
+    bench.until(lambda: len(smoothed) == 4 and len(heard) == 2)
+    assert [convert.stamp_to_s(m.header.stamp) for m in heard] == [5.1, 5.3]
+    assert (heard[0].phase, heard[0].depth, heard[0].period) == (1.0, 0.012, 4.0)

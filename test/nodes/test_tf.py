@@ -56,6 +56,28 @@ def test_chains_cancel_like_fractions(a: list[float], b: list[float], c: list[fl
     assert torch.allclose(inverse @ ct_T_probe, se3.identity(), atol=1e-6)
 
 
+@given(twists, twists, twists)
+@pytest.mark.parametrize("stamp_s", [10.0, 10.5])
+def test_every_frame_of_a_chain_at_a_sample_and_between_two(
+    stamp_s: float, a: list[float], b: list[float], c: list[float]
+) -> None:
+    buffer = fill(tf.TransformBuffer(), a, b, c)
+    found = buffer.chain("world", "probe", stamp_s)
+    assert [name for name, _ in found] == ["arm", "probe"]
+    for name, world_T_frame in found:
+        assert torch.allclose(world_T_frame, tf.pose(buffer, "world", name, stamp_s)[0], atol=1e-6)
+
+
+def test_a_chain_that_is_not_known_at_a_stamp_or_leads_upwards_is_refused() -> None:
+    buffer = fill(tf.TransformBuffer(), [0] * 6, [0] * 6, [0] * 6)
+    with pytest.raises(StalePoseError):
+        buffer.chain("world", "probe", 12.0)
+    with pytest.raises(MissingTransformError, match="'ct' does not hang below 'arm'"):
+        buffer.chain("arm", "ct", 10.5)
+    with pytest.raises(MissingTransformError, match="needle"):
+        buffer.chain("world", "needle", 10.5)
+
+
 def test_between_samples_the_way_is_straight_and_the_turn_short() -> None:
     buffer = fill(tf.TransformBuffer(), [0] * 6, [1, 0, 0, 0, 0, 1], [0] * 6)
     pose, _ = tf.pose(buffer, "world", "arm", 10.25)

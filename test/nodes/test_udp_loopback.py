@@ -18,6 +18,7 @@ pytest.importorskip("rclpy")
 from usreg.nodes import graph  # noqa: E402
 
 NODE = "from usreg.nodes.pose_smoothing import main; main()"
+VIEW = "from usreg.nodes.web_view import main; main(['--ros-args', '-p', 'port:=0'])"
 LISTEN = "0A"  # state of a TCP socket
 PATIENCE_S = 30.0
 
@@ -48,9 +49,9 @@ def listening(pid: int) -> set[tuple[str, str]]:
 
 
 @contextmanager
-def node(environment: dict[str, str]) -> Iterator[int]:
+def node(environment: dict[str, str], code: str = NODE) -> Iterator[int]:
     """A real node in a process of its own; its id once it is in the graph."""
-    child = subprocess.Popen([sys.executable, "-c", NODE], env=environment, stderr=subprocess.PIPE)
+    child = subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE)
     try:
         end = time.monotonic() + PATIENCE_S
         while not ready(child.pid):
@@ -81,8 +82,9 @@ def environment(clean_leftovers: Callable[[float], list[str]]) -> Iterator[dict[
     clean_leftovers(began)
 
 
-def test_a_node_listens_on_loopback_alone(environment: dict[str, str]) -> None:
-    with node(environment) as pid:
+@pytest.mark.parametrize("code", [NODE, VIEW], ids=["node", "page"])
+def test_a_node_listens_on_loopback_alone(environment: dict[str, str], code: str) -> None:
+    with node(environment, code) as pid:
         found = listening(pid)
     assert found and all(ipaddress.ip_address(a).is_loopback for a, _ in found), found
 
