@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import fields
 from typing import Any
 
 from launch.actions import (
     DeclareLaunchArgument,
     EmitEvent,
+    ExecuteLocal,
     OpaqueFunction,
     RegisterEventHandler,
     SetEnvironmentVariable,
@@ -23,6 +25,7 @@ from launch import LaunchContext, LaunchDescription  # type: ignore[attr-defined
 from ..data.share import share_dir
 from . import graph
 
+RETRIES = 3
 COMMON = {
     "rviz": "Start RViz with config/usreg.rviz (true, false).",
     "network": "Talk to other machines; default: loopback only (true, false).",
@@ -70,11 +73,17 @@ def _node(spec: graph.NodeSpec, respawn: bool) -> Node:
         remappings=list(spec.remappings.items()),
         arguments=["--ros-args", "--log-level", spec.log_level],
         respawn=spec.name in graph.ASIDE or (respawn and spec.name != "player"),
-        respawn_max_retries=3 if spec.name in graph.ASIDE else -1,
         respawn_delay=1.0,
         additional_env=dict(spec.environment),
         output="screen",
+        **_retries(spec.name in graph.ASIDE),
     )
+
+
+def _retries(few: bool) -> dict[str, Any]:
+    """A limit for what is started again by itself; Humble and Iron know none."""
+    known = "respawn_max_retries" in inspect.signature(ExecuteLocal.__init__).parameters
+    return {"respawn_max_retries": RETRIES} if few and known else {}
 
 
 def _rviz(simulated: bool) -> Node:
