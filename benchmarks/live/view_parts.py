@@ -157,7 +157,7 @@ def replay_in_browser(folder: Path, seconds: int) -> dict[str, Any]:
                 ["sh", "-c", f"while true; do {' '.join(replay)} > /dev/null; done"], start_new_session=True
             )
             try:
-                time.sleep(5)  # beyond its start
+                tab.page.wait_for_timeout(5000)  # beyond its start
                 found |= _drawn(tab, "busy", seconds)
             finally:
                 _end(busy)
@@ -188,7 +188,7 @@ def _drawn(tab: Any, name: str, seconds: int) -> dict[str, Any]:
     """Frames drawn a second in a window of time; the share of frames that came is by their sequence numbers."""
     counts = "({two: usreg.frames2d, three: usreg.frames3d, seq: usreg.seq, at: performance.now()})"
     before = tab.value(counts)
-    time.sleep(seconds)
+    tab.page.wait_for_timeout(1000 * seconds)  # sleeping would hold back what the page asks for
     after = tab.value(counts)
     elapsed = (after["at"] - before["at"]) / 1000
     two, three = after["two"] - before["two"], after["three"] - before["three"]
