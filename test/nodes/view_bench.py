@@ -126,9 +126,6 @@ class View:
         found = Estimate(Rigid(WORLD_T_CT), SPREAD, WORLD_T_CT[:3, 3], 0.8, 0.9, status == "ACCEPTED", reason,
                          system="intensity", compute_s=0.04)  # fmt: skip
         self.bench.say("registration/estimate", convert.estimate_to_msg(found, stamp_s, "world", "ct", status))
-        if status == "ACCEPTED":
-            pose = convert.stamped_pose_to_msg(WORLD_T_CT, SPREAD, stamp_s, "world")
-            self.bench.say("registration/pose", pose)
         self.bench.until(lambda: self.node.moments.estimate is not None)
 
     def tell(self, node: str, **facts: str) -> None:

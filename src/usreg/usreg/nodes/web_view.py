@@ -163,7 +163,6 @@ class WebViewNode(Stage):
             (VolumeInfo, "volume", self.on_volume, "latched"),
             (Hypotheses, "registration/hypotheses", self.on_hypotheses, "latched"),
             (Registration, "registration/estimate", self.moments.on_estimate, "result"),
-            (PoseWithCovarianceStamped, "registration/pose", self.moments.on_accepted, "result"),
             (Breathing, "registration/breathing", self.moments.on_breathing, "result"),
             (DiagnosticArray, "/diagnostics", self.on_diagnostics, "diagnostics"),
             (TFMessage, "/tf_static", partial(self.moments.on_tf, static=True), "tf_static_in"),
@@ -173,7 +172,9 @@ class WebViewNode(Stage):
         self._inputs += [
             self._part(PoseWithCovarianceStamped, "registration/smoothed", "smoothed"),
             self._part(PoseWithCovarianceStamped, "us/pose", "pose"),
-            self._part(UltrasoundGeometry, "us/geometry", "geometry"),
+            qos.subscription(
+                self, UltrasoundGeometry, "us/geometry", self.guarded(self.on_geometry), "result", raw=True
+            ),
             qos.subscription(self, Image, "us/image", self.guarded(self.on_image), "newest", raw=True),
         ]
         self._beat = self.steady_timer(OVERDUE_S, self.show_overdue)
@@ -198,6 +199,10 @@ class WebViewNode(Stage):
         """An image, as it travels: only what is painted is unpacked."""
         self.moments.on_image()
         self._add("image", to_s(stamp_ns(data)), data)
+
+    def on_geometry(self, data: bytes) -> None:
+        """Its geometry, likewise."""
+        self._add("geometry", to_s(stamp_ns(data)), data)
 
     def _add(self, part: str, stamp_s: float, message: Any) -> None:
         found = self.pairs.add(part, stamp_s, message)

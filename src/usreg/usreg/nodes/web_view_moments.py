@@ -14,10 +14,10 @@ from typing import Any
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import Image
 from torch import Tensor
-from usreg_msgs.msg import Registration
+from usreg_msgs.msg import Registration, UltrasoundGeometry
 
 from ..data.bag_poses import STATUS
-from ..data.types import Frame
+from ..data.types import Frame, ImageGeometry
 from ..errors import MissingTransformError, StalePoseError
 from ..smoothing import Breathing
 from ..web.moment import Link, Moment
@@ -26,6 +26,7 @@ from .parameters import FrameConfig
 from .web_view_content import Content
 
 PERIODS = 15  # frames whose distance in time is told as the period
+STAMP_END = 12  # bytes of a message that end with the stamp of its header
 BREATH_S = 0.3  # a breath is shown with frames at most so far from its stamp
 
 
@@ -34,7 +35,7 @@ class Shot:
     """Messages of one frame.
 
     Args:
-        parts: image (as bytes), geometry, and, where they came in time, pose and smoothed.
+        parts: image and geometry as bytes, and, where they came in time, pose and smoothed.
     """
 
     stamp_s: float
@@ -49,13 +50,15 @@ class Moments:
         self._transforms = tf.TransformBuffer()
         self._lock = threading.Lock()  # of the transforms and the arrivals: the rest are single references
         self.paused = False
+        self._geometry: tuple[bytes, ImageGeometry] | None = None
         self._arrivals: deque[float] = deque(maxlen=PERIODS + 1)
         self.reset()
 
     def reset(self) -> None:
         """Time jumped back."""
         self.estimate: Registration | None = None
-        self._raw: tuple[float, Tensor] | None = None
+        self._accepted: Registration | None = None
+        self._raw: tuple[Registration, float, Tensor] | None = None
         self._breath: tuple[float, Breathing] | None = None
         with self._lock:
             self._arrivals.clear()
@@ -64,12 +67,10 @@ class Moments:
     # --- what came ------------------------------------------------------------------------------------------------
 
     def on_estimate(self, message: Registration) -> None:
-        """The newest estimate, accepted or not."""
+        """The newest estimate; the newest accepted one is kept besides."""
         self.estimate = message
-
-    def on_accepted(self, message: Any) -> None:
-        """The newest accepted estimate."""
-        self._raw = (convert.stamp_to_s(message.header.stamp), convert.decode_pose(message.pose.pose))
+        if message.status == Registration.STATUS_ACCEPTED:
+            self._accepted = message
 
     def on_breathing(self, message: Any) -> None:
         """The breath at a frame."""
@@ -105,20 +106,37 @@ class Moments:
         Raises:
             UsregError: a message is not usable.
         """
-        _, geometry = convert.decode_geometry(shot.parts["geometry"])
+        geometry = self._geometry_of(shot.parts["geometry"])
         frame = Frame(convert.image_from_msg(deserialize_message(shot.parts["image"], Image)), geometry, shot.stamp_s)
         world_T_image, world_T_ct = _poses(shot)
         status, reason = self._status(shot)
         sigma_mm, sigma_rad = self._sigma(shot, world_T_ct)
-        raw, truth = self._raw, self._content.truth
+        raw, truth = self._raw_pose(), self._content.truth
         return Moment(
-            frame, world_T_image, world_T_ct, None if raw is None else raw[1], sigma_mm, sigma_rad, status, reason,
+            frame, world_T_image, world_T_ct, None if raw is None else raw[2], sigma_mm, sigma_rad, status, reason,
             age_s=now_s - shot.stamp_s, period_s=self.period_s,
-            pose_age_s=math.nan if raw is None else shot.stamp_s - raw[0],
+            pose_age_s=math.nan if raw is None else shot.stamp_s - raw[1],
             tre_mm=truth.tre_mm(frame, world_T_image, world_T_ct) if truth else math.nan,
             breathing=self._breathing(shot.stamp_s), links=self._links(shot.stamp_s),
             target_ct=self._content.target_ct, paused=self.paused, **_told(self.estimate),
         )  # fmt: skip
+
+    def _geometry_of(self, data: bytes) -> ImageGeometry:
+        """Of a message as it travels; most are as the one before, but for the stamp."""
+        if self._geometry is None or self._geometry[0] != data[STAMP_END:]:
+            _, geometry = convert.decode_geometry(deserialize_message(data, UltrasoundGeometry))
+            self._geometry = (data[STAMP_END:], geometry)
+        return self._geometry[1]
+
+    def _raw_pose(self) -> tuple[Registration, float, Tensor] | None:
+        """The newest accepted estimate with its stamp and pose, decoded once."""
+        accepted, raw = self._accepted, self._raw
+        if accepted is None:
+            return None
+        if raw is None or raw[0] is not accepted:
+            pose = convert.decode_pose(accepted.pose.pose)
+            raw = self._raw = (accepted, convert.stamp_to_s(accepted.header.stamp), pose)
+        return raw
 
     def _status(self, shot: Shot) -> tuple[Any, str]:
         """Why the volume is shown at its place, or why not."""
