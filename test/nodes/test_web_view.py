@@ -14,6 +14,7 @@ import torch
 
 pytest.importorskip("rclpy", reason="ROS 2 is not importable by this python: run through make test")
 pytest.importorskip("usreg_msgs", reason="usreg_msgs is not built: run make build")
+from rosgraph_msgs.msg import Clock  # noqa: E402
 from tf2_msgs.msg import TFMessage  # noqa: E402
 from usreg_msgs.msg import Hypotheses  # noqa: E402
 
@@ -21,7 +22,7 @@ from usreg.data.types import Estimate, Frame, Rigid, TrackedFrame  # noqa: E402
 from usreg.data.volumes import read_volume  # noqa: E402
 from usreg.fusion import overlay  # noqa: E402
 from usreg.geometry import se3  # noqa: E402
-from usreg.nodes import convert, graph  # noqa: E402
+from usreg.nodes import convert, graph, qos  # noqa: E402
 from usreg.nodes.web_view import WebViewConfig, WebViewNode  # noqa: E402
 from usreg.smoothing import Breathing  # noqa: E402
 
@@ -235,6 +236,19 @@ def test_a_taken_port_is_told_and_tried_again_and_the_node_lives(bench: Any, mak
     page = make_view.page(node.url)
     bench.until(lambda: page.last("hello"))
     page.close()
+
+
+def test_a_view_that_attaches_follows_the_clock_of_the_graph(bench: Any) -> None:
+    said: list[str] = []
+    node = bench.add(lambda **options: WebViewNode(said.append, attach=True, **options), port=0)
+    assert said == [f"view: {node.url}"]
+    bench.spin(0.3)
+    assert node.now_s() > 1e9, "no clock is published: the system's"
+    clock = bench.probe.create_publisher(Clock, "/clock", qos.profile("clock"))
+    bench.until(lambda: node.get_parameter("use_sim_time").value and clock.get_subscription_count() == 1)
+    clock.publish(Clock(clock=convert.s_to_stamp(100.0)))
+    bench.until(lambda: node.now_s() == 100.0)
+    bench.probe.destroy_publisher(clock)
 
 
 def test_the_token_is_needed_and_is_not_in_the_diagnostics(
