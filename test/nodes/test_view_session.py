@@ -26,7 +26,7 @@ pytest.importorskip("usreg_msgs", reason="usreg_msgs is not built: run make buil
 from usreg.data.bags import BagReader  # noqa: E402
 from usreg.web.wire import unpack  # noqa: E402
 
-PATIENCE_S = 90.0
+PATIENCE_S = 180.0
 
 
 class Run:
@@ -97,7 +97,7 @@ async def watch(url: str, until: Callable[[dict[str, list[Any]]], bool], ask: tu
     asked = seen = 0
     async with aiohttp.ClientSession() as session, session.ws_connect(f"{url}ws", max_msg_size=1 << 26) as page:
         while not until(found):
-            message = await page.receive(timeout=30)
+            message = await page.receive(timeout=60)
             assert message.type == aiohttp.WSMsgType.BINARY, message
             header, _ = unpack(message.data)
             found.setdefault(header["type"], []).append(header)
@@ -131,7 +131,7 @@ def test_the_page_shows_records_and_pauses_and_the_session_outlives_its_node(
     shown = [f for f in found["frame"] if f["fused"] and f["status"] == "ACCEPTED"]
     assert shown and {"lbr_link_0", "us_probe"} <= {link["name"] for link in shown[-1]["links"]}
     assert any(f["tre_mm"] is not None and f["tre_mm"] < 5.0 for f in found["frame"]), "the truth of the bag's file"
-    assert all(0.0 <= f["age_s"] < 5.0 for f in found["frame"]) and any(f["paused"] for f in found["frame"])
+    assert all(0.0 <= f["age_s"] < 30.0 for f in found["frame"]) and any(f["paused"] for f in found["frame"])
     (recording,) = (tmp_path / "recordings").iterdir()
     with BagReader(recording) as bag:
         assert not bag.truncated and {"/us/image", "/us/pose", "/target", "/tf_static"} <= set(bag.topics)
@@ -155,3 +155,19 @@ def test_a_page_that_cannot_be_served_does_not_end_the_session(run: Callable[...
     assert "cannot listen at 203.0.113.9" in refused.said and "goes on without it" in refused.said
     for session in (taken, refused):
         assert re.search(r"[1-9]\d* accepted", session.said), session.said
+
+
+def test_a_session_that_is_killed_leaves_no_process(
+    run: Callable[..., Run], clean_leftovers: Callable[[float], list[str]]
+) -> None:
+    since = time.time()
+    session = run("view_port:=0", "--rate", "0.2")
+    session.url()
+    page = child(session.process.pid, "usreg.nodes.web_view")
+    session.process.kill()
+    session.process.wait(5)
+    end = time.monotonic() + 15
+    while Path(f"/proc/{page}/cmdline").exists() and Path(f"/proc/{page}/cmdline").read_bytes():
+        assert time.monotonic() < end, "the page's process lives on"
+        time.sleep(0.1)
+    clean_leftovers(since)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import gc
 import logging
+import os
 import signal
 import sys
 import time
@@ -24,7 +25,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from ..errors import UsregError
-from . import parameters
+from . import graph, parameters
 from .diagnostics import Diagnostics
 
 THROTTLE_S = 2.0
@@ -218,6 +219,12 @@ def ros_until_asked(args: list[str] | None = None) -> Iterator[Callable[[], bool
             signal.signal(number, handler)
 
 
+def orphaned() -> bool:
+    """Whether the process that started this one for a session (`graph.PARENT` says which) has ended, however."""
+    parent = os.environ.get(graph.PARENT, "")
+    return bool(parent) and str(os.getppid()) != parent
+
+
 def run_node(make: Callable[..., Stage], args: list[str] | None = None) -> int:
     """Body of a node's `main`: make, spin, end cleanly on SIGINT and SIGTERM. Returns the exit code."""
     torch.set_num_threads(1)  # images are small: more threads only fight with the other processes
@@ -227,7 +234,7 @@ def run_node(make: Callable[..., Stage], args: list[str] | None = None) -> int:
             node = make()
             executor.add_node(node)
             node.start()
-            spin(executor, lambda: asked() or bool(getattr(node, "finished", False)))
+            spin(executor, lambda: asked() or orphaned() or bool(getattr(node, "finished", False)))
         except UsregError as error:
             rclpy.logging.get_logger("usreg").fatal(str(error))
             return EXIT_CONFIG

@@ -39,6 +39,7 @@ KINDS = (*SHIPPED, "replay", "live")
 ALWAYS = ("us_acquisition", "arm_tracking", "registration", "pose_smoothing", "fusion")
 ASIDE = ("web_view",)  # in a process of its own always; its end never ends the session
 TOKEN = "USREG_VIEW_TOKEN"  # of its environment: a command line can be read by everybody on the machine
+PARENT = "USREG_PARENT"  # of the environment of a session's processes: they end when this one does
 RECORDINGS = "recordings/usreg"  # where the page records, below the working directory; date and time are added
 # subscribers of the graph's own nodes, by topic: the player begins when they are there
 LISTENERS = {

@@ -181,7 +181,7 @@ class Family:
     def _start(self, name: str) -> None:
         spec = self.specs[name]
         code = f"from {spec.module} import main; main()"
-        environment = os.environ | graph.threads() | dict(spec.environment)
+        environment = os.environ | graph.threads() | dict(spec.environment) | {graph.PARENT: str(os.getpid())}
         # a session of its own: Ctrl-C reaches the children through us, once, in order
         command = [sys.executable, "-c", code, *spec.arguments()]
         self.running[name] = subprocess.Popen(command, env=environment, start_new_session=True)
