@@ -105,7 +105,7 @@ def test_a_target_goes_over_its_topic_and_comes_back(make_view: Any, bench: Any)
     page = view.open()
     bench.until(lambda: view.node.controls._target_out.get_subscription_count() == 2)
     assert answered(bench, page.ask("target", ct=[10, 20, 30]))["ok"]
-    bench.until(lambda: page.last("scene")["target_ct"] == pytest.approx([10, 20, 30]))
+    bench.until(lambda: heard and page.last("scene")["target_ct"] == pytest.approx([10, 20, 30]))
     assert heard[0].header.frame_id == "ct" and convert.point_from_msg(heard[0].point).tolist() == [10, 20, 30]
     view.frame(5.0)
     bench.until(lambda: page.of("frame"))

@@ -26,7 +26,8 @@ OPEN = """async () => {
   const view = (window.view = new View3D(pane));
   const identity = [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1];
   const ct_T_index = [4, 0, 0, -100, 0, 4, 0, -80, 0, 0, 4, -60, 0, 0, 0, 1];
-  view.setScene({ volume: { sha256: "a", size: [50, 40, 30], ct_T_index, in_patient: true }, organs: [], landmarks: [] });
+  const volume = { sha256: "a", size: [50, 40, 30], ct_T_index, in_patient: true };
+  view.setScene({ volume, organs: [], landmarks: [] });
   const [width, height] = [91, 61]; // rows that are no multiple of four bytes
   const image = new Uint8Array(width * height).fill(20);
   const [c, r] = BRIGHT;
