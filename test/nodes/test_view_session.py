@@ -104,10 +104,11 @@ async def watch(url: str, until: Callable[[dict[str, list[Any]]], bool], ask: tu
             seen = 0 if header["type"] == "reply" else seen + (header["type"] == "frame")
             if header["type"] == "frame":
                 await page.send_str(json.dumps({"type": "ack", "seq": header["seq"]}))
-                if asked < len(ask) and len(found.get("reply", [])) == asked and (seen > 3 or header["paused"]):
-                    name, args = ask[asked]
-                    asked += 1
-                    await page.send_str(json.dumps({"type": "command", "id": asked, "name": name, "args": args}))
+            stands = found.get("frame", [{}])[-1].get("paused", False)
+            if asked < len(ask) and len(found.get("reply", [])) == asked and (seen > 3 or stands):
+                name, args = ask[asked]
+                asked += 1
+                await page.send_str(json.dumps({"type": "command", "id": asked, "name": name, "args": args}))
     return found
 
 
@@ -122,15 +123,16 @@ def child(pid: int, word: str) -> int:
 def test_the_page_shows_records_and_pauses_and_the_session_outlives_its_node(
     run: Callable[..., Run], tmp_path: Path
 ) -> None:
-    session = run("view_port:=0", "--rate", "0.2")
+    session = run("view_port:=0", "loop:=true", "--rate", "0.5")
     url = session.url()
     ask = (("record", {"on": True}), ("target", {"ct": [0, 0, 20]}), ("pause", {"on": True}), ("pause", {"on": False}),
            ("record", {"on": False}))  # fmt: skip
-    found = asyncio.run(watch(url, lambda f: len(f.get("reply", [])) == len(ask) and len(f["frame"]) > 8, ask))
+    known = lambda f: any(frame["tre_mm"] for frame in f.get("frame", []))  # noqa: E731  read from the bag's file
+    found = asyncio.run(watch(url, lambda f: len(f.get("reply", [])) == len(ask) and known(f), ask))
     assert [r["message"] for r in found["reply"] if not r["ok"]] == []
     shown = [f for f in found["frame"] if f["fused"] and f["status"] == "ACCEPTED"]
     assert shown and {"lbr_link_0", "us_probe"} <= {link["name"] for link in shown[-1]["links"]}
-    assert any(f["tre_mm"] is not None and f["tre_mm"] < 5.0 for f in found["frame"]), "the truth of the bag's file"
+    assert min(f["tre_mm"] for f in found["frame"] if f["tre_mm"]) < 5.0
     assert all(0.0 <= f["age_s"] < 30.0 for f in found["frame"]) and any(f["paused"] for f in found["frame"])
     (recording,) = (tmp_path / "recordings").iterdir()
     with BagReader(recording) as bag:
@@ -138,8 +140,8 @@ def test_the_page_shows_records_and_pauses_and_the_session_outlives_its_node(
         assert bag.topics["/us/image"].count > 0 and bag.topics["/tf_static"].count > 0
     os.kill(child(session.process.pid, "usreg.nodes.web_view"), signal.SIGKILL)
     again = session.url(2)
-    found = asyncio.run(watch(again, lambda f: len(f.get("frame", [])) > 2))
-    assert any(f["fused"] for f in found["frame"])
+    asyncio.run(watch(again, lambda f: any(frame["fused"] for frame in f.get("frame", []))))
+    session.process.send_signal(signal.SIGINT)
     assert session.end() == 0, session.said
     assert "web_view has ended with -9" in session.said and "the other nodes go on" in session.said
 
@@ -161,7 +163,7 @@ def test_a_session_that_is_killed_leaves_no_process(
     run: Callable[..., Run], clean_leftovers: Callable[[float], list[str]]
 ) -> None:
     since = time.time()
-    session = run("view_port:=0", "--rate", "0.2")
+    session = run("view_port:=0", "loop:=true")
     session.url()
     page = child(session.process.pid, "usreg.nodes.web_view")
     session.process.kill()
