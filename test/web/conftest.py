@@ -1,9 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Servers of the live page on free ports, and what a page says to them over real sockets."""
+"""Servers of the live page on free ports, and what a page says to them over real sockets; a real browser."""
 
 import asyncio
+import importlib
 import json
-from contextlib import asynccontextmanager
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -138,3 +144,19 @@ class Talk:
 @pytest.fixture
 def talk():
     return Talk
+
+
+@pytest.fixture(scope="module")
+def chromium(top: Path) -> Iterator[Callable[..., AbstractContextManager[Any]]]:
+    """Opens a tab of a fresh browser, `chromium(width, height)`: see benchmarks/live/browser.py.
+
+    Without Chromium or playwright the test is skipped, unless USREG_BROWSER=required.
+    """
+    sys.path.insert(0, str(top / "benchmarks"))
+    module = importlib.import_module("live.browser")
+    if module.missing():
+        assert os.environ.get("USREG_BROWSER") != "required", module.missing()
+        pytest.skip(module.missing())
+    with module.browsers() as opened:
+        yield opened
+    sys.path.remove(str(top / "benchmarks"))

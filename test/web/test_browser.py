@@ -6,7 +6,6 @@ Skipped where there is no Chromium or no playwright, unless USREG_BROWSER=requir
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import re
@@ -28,19 +27,6 @@ URL = re.compile(r"http://127\.0\.0\.1:\d+/\S*")
 STALE_MARGIN_MS = 500
 
 Open = Callable[..., AbstractContextManager[Any]]
-
-
-@pytest.fixture(scope="module")
-def chromium(top: Path) -> Iterator[Open]:
-    """Opens a tab of a fresh browser, see benchmarks/live/browser.py."""
-    sys.path.insert(0, str(top / "benchmarks"))
-    module = importlib.import_module("live.browser")
-    if module.missing():
-        assert os.environ.get("USREG_BROWSER") != "required", module.missing()
-        pytest.skip(module.missing())
-    with module.browsers() as opened:
-        yield opened
-    sys.path.remove(str(top / "benchmarks"))
 
 
 class Served:

@@ -4,11 +4,7 @@
 Skipped where there is no Chromium or no playwright, unless USREG_BROWSER=required.
 """
 
-import importlib
-import os
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -51,12 +47,7 @@ SEEN = """async (ct) => {
 
 
 @pytest.fixture(scope="module")
-def tab(top: Path) -> Iterator[Any]:
-    sys.path.insert(0, str(top / "benchmarks"))
-    module = importlib.import_module("live.browser")
-    if module.missing():
-        assert os.environ.get("USREG_BROWSER") != "required", module.missing()
-        pytest.skip(module.missing())
+def tab(chromium: Any) -> Iterator[Any]:
     voxels = torch.zeros(1, 20, 30, 48, dtype=torch.uint8)
     for (i, j, k), grey in CUBES.values():
         voxels[0, k - 1 : k + 2, j - 1 : j + 2, i - 1 : i + 2] = grey
@@ -64,14 +55,13 @@ def tab(top: Path) -> Iterator[Any]:
     server = Server(Hub(), NoControls(), ViewConfig(port=0), VolumeFiles(lambda: volume).routes())
     try:
         url = server.start()
-        with module.browser(900, 700) as opened:
+        with chromium(900, 700) as opened:
             opened.page.goto(url)
             opened.page.evaluate(OPEN, [list(GRID.size), GRID.ct_T_index.flatten().tolist()])
             yield opened
             assert not opened.strangers
     finally:
         server.stop()
-        sys.path.remove(str(top / "benchmarks"))
 
 
 def place(index: tuple[int, int, int]) -> list[float]:

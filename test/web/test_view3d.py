@@ -4,11 +4,7 @@
 Skipped where there is no Chromium or no playwright, unless USREG_BROWSER=required.
 """
 
-import importlib
-import os
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -85,16 +81,11 @@ COLOURED = """() => { // how many pixels are clearly not grey
 
 
 @pytest.fixture(scope="module")
-def tab(top: Path) -> Iterator[Any]:
-    sys.path.insert(0, str(top / "benchmarks"))
-    module = importlib.import_module("live.browser")
-    if module.missing():
-        assert os.environ.get("USREG_BROWSER") != "required", module.missing()
-        pytest.skip(module.missing())
+def tab(chromium: Any) -> Iterator[Any]:
     server = Server(Hub(), NoControls(), ViewConfig(port=0))
     try:
         url = server.start()
-        with module.browser(400, 290) as opened:  # too small for the legend: its words are white too
+        with chromium(400, 290) as opened:  # too small for the legend: its words are white too
             opened.page.goto(url)
             opened.page.evaluate(OPEN.replace("BRIGHT", str(list(BRIGHT))))
             yield opened
@@ -102,7 +93,6 @@ def tab(top: Path) -> Iterator[Any]:
             assert not [error for error in opened.errors if "WebSocket" not in error]
     finally:
         server.stop()
-        sys.path.remove(str(top / "benchmarks"))
 
 
 def test_a_pixel_stands_where_its_pose_puts_it(tab: Any) -> None:
