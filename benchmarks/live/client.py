@@ -45,7 +45,7 @@ async def listen(url: str, seconds: float, delay_s: float, stall: bool) -> dict[
         async with session.ws_connect(where, max_msg_size=MAX_BYTES, compress=0, autoping=True) as socket:
             while (left := end - time.monotonic()) > 0:
                 try:
-                    message = await socket.receive(timeout=left)
+                    message = await asyncio.wait_for(socket.receive(), left)  # its own limit begins anew at each ping
                 except asyncio.TimeoutError:
                     break
                 if message.type != aiohttp.WSMsgType.BINARY:
