@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -46,6 +47,7 @@ from .web_view_painting import Painting
 
 PARTS = ("image", "geometry", "pose", "smoothed")
 TEND_S, OVERDUE_S, STATUS_S = 0.1, 0.02, 0.5
+NICENESS = 10
 
 
 @dataclass(frozen=True)
@@ -340,6 +342,19 @@ def run_view(
     return run_node(make, [])
 
 
+def step_back(niceness: int = NICENESS) -> None:
+    """Let the graph's processes go first: who watches must not slow what is watched.
+
+    A process in a session of its own is weighed by its group (Linux's autogroup), where that is on, not by itself.
+    """
+    os.nice(niceness)
+    try:
+        Path("/proc/self/autogroup").write_text(str(niceness), encoding="ascii")
+    except OSError:
+        pass  # no such groups here
+
+
 def main(args: list[str] | None = None) -> None:
     """Entry point."""
+    step_back()
     leave(run_node(WebViewNode, args))
