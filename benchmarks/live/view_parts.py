@@ -139,7 +139,7 @@ def sleep_until(when_ns: int) -> None:
 
 
 def replay_in_browser(folder: Path, seconds: int) -> dict[str, Any]:
-    """`usreg view phantom`, three times as fast as it was taken, in Chromium: alone, and beside a replay that registers."""
+    """`usreg view phantom` at three times its speed, in Chromium: alone, and beside a replay that registers."""
     from .browser import browser
 
     found: dict[str, Any] = {}

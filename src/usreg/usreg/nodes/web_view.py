@@ -47,7 +47,7 @@ from .web_view_painting import Painting
 
 PARTS = ("image", "geometry", "pose", "smoothed")
 TEND_S, OVERDUE_S, STATUS_S = 0.1, 0.02, 0.5
-NICENESS = 4
+NICENESS = 10
 
 
 @dataclass(frozen=True)
