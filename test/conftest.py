@@ -5,6 +5,7 @@ import fcntl
 import os
 import re
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -106,6 +107,25 @@ def clean_shared_memory(since: float) -> list[str]:
 def clean_leftovers() -> Callable[[float], list[str]]:
     """The function that removes what killed nodes left in shared memory since a time (time.time())."""
     return clean_shared_memory
+
+
+@pytest.fixture
+def usreg(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Call the command in this process; returns exit code, standard output, standard error."""
+
+    from usreg import cli
+
+    def call(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["usreg", *map(str, words)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups

@@ -2,31 +2,11 @@
 """The command line: every command on real files, and every bad input as one readable line with exit code 2."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
-from usreg import cli
-
 PHANTOM = Path(__file__).resolve().parents[1] / "bags" / "phantom"
-
-
-@pytest.fixture
-def usreg(monkeypatch, capsys):
-    """Call the command in this process; returns exit code, standard output, standard error."""
-
-    def call(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["usreg", *map(str, words)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture(scope="module")

@@ -17,28 +17,10 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 
-from usreg import cli
 from usreg.web.wire import unpack
 
 TOP = Path(__file__).resolve().parents[2]
 Started = Callable[..., tuple[subprocess.Popen[str], str]]
-
-
-@pytest.fixture
-def usreg(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Call the command in this process; returns exit code, standard output, standard error."""
-
-    def call(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["usreg", *map(str, words)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture
